@@ -60,6 +60,7 @@ char *arena_copy_string(struct arena *arena, struct bytes bytes) MUST_USE;
 char *arena_format(struct arena *arena, const char *format, ...) MUST_USE
     __attribute__((format(printf, 2, 3)));
 
+/* Where the arena stands now, for arena_rewind. */
 struct arena_mark arena_mark(const struct arena *arena);
 
 /* Give back everything allocated after `mark`, which came from the same arena since its last reset.
