@@ -26,6 +26,7 @@ struct address {
     uint8_t path_size; /* ADDRESS_UNIX: bytes of `path` */
     uint16_t port;     /* host order */
     uint32_t scope_id; /* IPv6 link-local */
+
     union {
         uint8_t ip[16]; /* network order; the first 4 for IPv4 */
         char path[108]; /* not NUL-terminated by promise */
@@ -43,12 +44,14 @@ FALLIBLE address_parse_ip(struct bytes text, uint16_t port, struct address *ret_
 FALLIBLE address_parse(struct bytes text, struct address *ret_address);
 
 /* From the kernel's form. Errors: ERROR_UNSUPPORTED for other families. */
-FALLIBLE address_from_sockaddr(const struct sockaddr *sockaddr, socklen_t size, struct address *ret_address);
+FALLIBLE address_from_sockaddr(const struct sockaddr *sockaddr, socklen_t size,
+                               struct address *ret_address);
 
 /* To the kernel's form; returns its size. */
 socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_storage *ret_sockaddr);
 
-/* "1.2.3.4:80", "[fd00::1]:80", "unix:/path" into `text` (ADDRESS_TEXT_MAX bytes), NUL-terminated; returns the length. */
+/* "1.2.3.4:80", "[fd00::1]:80", "unix:/path" into `text` (ADDRESS_TEXT_MAX bytes), NUL-terminated;
+ * returns the length. */
 size_t address_print(const struct address *address, char *text);
 
 /* The same without the port and without brackets. */

@@ -1,18 +1,23 @@
 /*
- * The only way to the kernel on the data path: sockets, listeners, timers, tasks and messages of one thread.
+ * The only way to the kernel on the data path: sockets, listeners, timers, tasks and messages of
+ * one thread.
  *
- * One `struct io` belongs to one thread, which creates it, turns it and destroys it. Three drivers stand behind it
- * (io_uring, epoll, fake); no caller can tell which one, and none sees a submission entry, a buffer id or a ring errno.
+ * One `struct io` belongs to one thread, which creates it, turns it and destroys it. Three drivers
+ * stand behind it (io_uring, epoll, fake); no caller can tell which one, and none sees a submission
+ * entry, a buffer id or a ring errno.
  *
- * The one idea: a completion only *records* what happened in the socket that it belongs to and puts that socket on the
- * ready list. When all completions of a turn are recorded, the ready sockets are called, once each, with the set of
- * what happened. So no callback runs inside another, events of one turn arrive together, and several received blocks
- * are handled as one piece of input. Order of a turn:
+ * The one idea: a completion only *records* what happened in the socket that it belongs to and puts
+ * that socket on the ready list. When all completions of a turn are recorded, the ready sockets are
+ * called, once each, with the set of what happened. So no callback runs inside another, events of
+ * one turn arrive together, and several received blocks are handled as one piece of input. Order of
+ * a turn:
  *
- *     submit and wait -> record completions -> ready sockets -> messages -> due timers -> tasks -> send what was queued
+ *     submit and wait -> record completions -> ready sockets -> messages -> due timers -> tasks ->
+ * send what was queued
  *
- * Callbacks may call everything in this header, also on their own socket. Memory of a socket, listener or watch may be
- * freed from its last event (IO_EVENT_CLOSED, on_closed) on, not before: the kernel may still own it.
+ * Callbacks may call everything in this header, also on their own socket. Memory of a socket,
+ * listener or watch may be freed from its last event (IO_EVENT_CLOSED, on_closed) on, not before:
+ * the kernel may still own it.
  */
 #pragma once
 
@@ -34,7 +39,8 @@ struct io_task;
 struct io_message;
 struct io_watch;
 
-/* ---- one thread's I/O ------------------------------------------------------------------------------------------ */
+/* ---- one thread's I/O
+ * ------------------------------------------------------------------------------------------ */
 
 enum io_backend {
     IO_BACKEND_AUTO, /* io_uring where the kernel lets us, else epoll */
@@ -44,15 +50,17 @@ enum io_backend {
 };
 
 struct io_options {
-    uint32_t block_bytes;           /* size of one block lent to the kernel; 16 KiB */
-    uint32_t block_count;           /* blocks in the receive pool, a power of two; 256 */
-    uint32_t submission_entries;    /* 128: locked memory counts for a user over the whole node */
-    uint32_t completion_entries;    /* 1024 */
-    uint64_t heap_bytes_max;        /* budget of io_blocks() and of copies made when lent blocks are scarce */
-    uint32_t ready_max;             /* sockets, tasks and messages handled in one turn; 256 */
-    uint64_t spin_ns;               /* how long a turn may poll before it sleeps; 0 = never */
-    uint64_t seed;                  /* of io_random; 0 = from the kernel */
-    void (*on_scarce)(void *owner); /* lent blocks are scarce: unlend what you keep outside sockets; may be NULL */
+    uint32_t block_bytes;        /* size of one block lent to the kernel; 16 KiB */
+    uint32_t block_count;        /* blocks in the receive pool, a power of two; 256 */
+    uint32_t submission_entries; /* 128: locked memory counts for a user over the whole node */
+    uint32_t completion_entries; /* 1024 */
+    uint64_t
+        heap_bytes_max; /* budget of io_blocks() and of copies made when lent blocks are scarce */
+    uint32_t ready_max; /* sockets, tasks and messages handled in one turn; 256 */
+    uint64_t spin_ns;   /* how long a turn may poll before it sleeps; 0 = never */
+    uint64_t seed;      /* of io_random; 0 = from the kernel */
+    void (*on_scarce)(void *owner); /* lent blocks are scarce: unlend what you keep outside sockets;
+                                       may be NULL */
     void *owner;                    /* borrowed, given to on_scarce */
 };
 
@@ -74,7 +82,8 @@ struct io_probe {
     const char *remedy; /* a sentence; static storage */
 };
 
-/* Find out, by setting up a small ring and receiving through it, which back end AUTO is. Any thread; takes < 5 ms. */
+/* Find out, by setting up a small ring and receiving through it, which back end AUTO is. Any
+ * thread; takes < 5 ms. */
 void io_probe(struct io_probe *ret_probe);
 
 /* The defaults above, so that callers set only what differs. */
@@ -93,9 +102,9 @@ void io_destroy(struct io *io);
 bool io_is_idle(const struct io *io);
 
 /*
- * One turn. Waits for something to happen, at most until `until_ns` (CLOCK_NEVER: as long as it takes; a time that has
- * passed: not at all), the nearest timer or a posted message.
- * Errors: only what leaves the ring unusable; the thread must then end the process.
+ * One turn. Waits for something to happen, at most until `until_ns` (CLOCK_NEVER: as long as it
+ * takes; a time that has passed: not at all), the nearest timer or a posted message. Errors: only
+ * what leaves the ring unusable; the thread must then end the process.
  */
 FALLIBLE io_turn(struct io *io, uint64_t until_ns);
 
@@ -121,19 +130,19 @@ uint64_t io_heap_bytes(const struct io *io);
 /* Counters of one thread; read by that thread. */
 struct io_counters {
     uint64_t turns;
-    uint64_t waits;              /* turns that slept */
+    uint64_t waits; /* turns that slept */
     uint64_t completions;
     uint64_t received_bytes;
     uint64_t sent_bytes;
-    uint64_t receive_starved;    /* receives that ended for want of a block (ENOBUFS) */
+    uint64_t receive_starved; /* receives that ended for want of a block (ENOBUFS) */
     uint64_t receive_rearmed;
-    uint64_t accept_paused;      /* accepts that ended for want of a descriptor (EMFILE, ENFILE) */
+    uint64_t accept_paused; /* accepts that ended for want of a descriptor (EMFILE, ENFILE) */
     uint64_t completion_overflows;
-    uint64_t unlent_bytes;       /* copied out of lent blocks under scarcity */
-    uint64_t unknown_errors;     /* errno values that no op names */
-    uint32_t blocks_lent;        /* now: received and not returned */
+    uint64_t unlent_bytes;   /* copied out of lent blocks under scarcity */
+    uint64_t unknown_errors; /* errno values that no op names */
+    uint32_t blocks_lent;    /* now: received and not returned */
     uint32_t blocks_lent_max;
-    uint32_t ops_in_kernel;      /* now */
+    uint32_t ops_in_kernel; /* now */
 };
 
 const struct io_counters *io_counters_of(const struct io *io);
@@ -142,15 +151,19 @@ const struct io_counters *io_counters_of(const struct io *io);
 typedef void (*io_op_line_fn)(const char *name, uint64_t age_ns, int fd, void *argument);
 void io_for_each_op(const struct io *io, io_op_line_fn line, void *argument);
 
-/* ---- sockets ---------------------------------------------------------------------------------------------------- */
+/* ---- sockets
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 enum io_event {
     IO_EVENT_CONNECTED = 1 << 0,     /* the connect succeeded; only after io_socket_connect */
     IO_EVENT_RECEIVED = 1 << 1,      /* socket->received has grown */
     IO_EVENT_RECEIVE_ENDED = 1 << 2, /* the peer's FIN, after its last byte; sending goes on */
-    IO_EVENT_SENT = 1 << 3,          /* some queued bytes are with the kernel now; see io_socket_unsent */
-    IO_EVENT_FAILED = 1 << 4,        /* connect failed, reset or broken: see socket->error. Call io_close or io_abort */
-    IO_EVENT_CLOSED = 1 << 5,        /* the last event ever, after io_close or io_abort: memory may be reused */
+    IO_EVENT_SENT = 1 << 3, /* some queued bytes are with the kernel now; see io_socket_unsent */
+    IO_EVENT_FAILED =
+        1 << 4, /* connect failed, reset or broken: see socket->error. Call io_close or io_abort */
+    IO_EVENT_CLOSED =
+        1 << 5, /* the last event ever, after io_close or io_abort: memory may be reused */
 };
 
 /* What happened since the last call. Runs in the turn, never inside another callback. */
@@ -161,8 +174,8 @@ struct io_op {
     const char *name; /* static storage */
     struct list in_kernel;
     uint64_t since_ns;
-    void *owner;      /* borrowed: the socket, listener or watch that embeds it */
-    uint8_t kind;     /* the driver's */
+    void *owner;  /* borrowed: the socket, listener or watch that embeds it */
+    uint8_t kind; /* the driver's */
     bool is_in_kernel;
 };
 
@@ -173,8 +186,8 @@ enum io_direction_state {
 };
 
 /*
- * A stream socket, embedded in its owner. Callers read `received`, `error`, `fd`, the byte counters; all else is the
- * I/O layer's. All zero before io_socket_adopt or io_socket_connect.
+ * A stream socket, embedded in its owner. Callers read `received`, `error`, `fd`, the byte
+ * counters; all else is the I/O layer's. All zero before io_socket_adopt or io_socket_connect.
  */
 struct io_socket {
     struct io *io; /* borrowed */
@@ -183,16 +196,17 @@ struct io_socket {
     struct list open;  /* all sockets of the thread */
     struct list dirty; /* has something to submit at the end of the turn */
     int fd;
-    uint32_t events;      /* recorded, not yet delivered */
-    struct error error;   /* of IO_EVENT_FAILED */
-    struct buffer received; /* take from it with buffer_move or buffer_consume; what is left stays */
+    uint32_t events;    /* recorded, not yet delivered */
+    struct error error; /* of IO_EVENT_FAILED */
+    struct buffer
+        received; /* take from it with buffer_move or buffer_consume; what is left stays */
     uint64_t received_bytes;
     uint64_t sent_bytes;
     uint64_t pumped_bytes; /* that left for the other socket of a pump, without passing the owner */
 
     /* The I/O layer's own. */
     struct buffer send_queue;
-    uint64_t credit_bytes;  /* granted and not yet received */
+    uint64_t credit_bytes;     /* granted and not yet received */
     struct io_socket *pump_to; /* borrowed; set while a pump runs from here */
     struct io_socket *pump_from;
     uint32_t send_in_flight;
@@ -219,25 +233,26 @@ struct io_socket {
 _Static_assert(sizeof(struct io_socket) <= 768, "an idle connection has two of these");
 
 /*
- * Take a connected stream socket over (accepted, or inherited). The descriptor is ours from here on, also on failure.
- * Nothing is received before io_receive_grant. TCP_NODELAY is set where it applies.
- * Errors: ERROR_OS (a descriptor that is no stream socket).
+ * Take a connected stream socket over (accepted, or inherited). The descriptor is ours from here
+ * on, also on failure. Nothing is received before io_receive_grant. TCP_NODELAY is set where it
+ * applies. Errors: ERROR_OS (a descriptor that is no stream socket).
  */
 FALLIBLE io_socket_adopt(struct io_socket *socket, struct io *io, int fd, io_socket_fn on_event);
 
 /*
- * Connect to `remote`, from `local` when it is not NULL (a bound source address). Bytes may be queued and credit
- * granted at once; they take effect when connected. No timeout of its own: the owner has a timer and calls io_close.
- * After:  IO_EVENT_CONNECTED or IO_EVENT_FAILED.
- * Errors: ERROR_LIMIT (no descriptor left), ERROR_OS; the socket is then unused.
+ * Connect to `remote`, from `local` when it is not NULL (a bound source address). Bytes may be
+ * queued and credit granted at once; they take effect when connected. No timeout of its own: the
+ * owner has a timer and calls io_close. After:  IO_EVENT_CONNECTED or IO_EVENT_FAILED. Errors:
+ * ERROR_LIMIT (no descriptor left), ERROR_OS; the socket is then unused.
  */
 FALLIBLE io_socket_connect(struct io_socket *socket, struct io *io, const struct address *remote,
                            const struct address *local, io_socket_fn on_event);
 
 /*
- * Allow `bytes` more to be received. The credit is used up by what arrives; without credit nothing is read and the
- * peer's window closes. A received end or failure is seen only while some credit is left or a read was armed; keep at
- * least one byte of credit where that matters. May be overrun by what the kernel had on the way (bounded by the pool).
+ * Allow `bytes` more to be received. The credit is used up by what arrives; without credit nothing
+ * is read and the peer's window closes. A received end or failure is seen only while some credit is
+ * left or a read was armed; keep at least one byte of credit where that matters. May be overrun by
+ * what the kernel had on the way (bounded by the pool).
  */
 void io_receive_grant(struct io_socket *socket, uint64_t bytes);
 
@@ -248,10 +263,10 @@ static inline uint64_t io_receive_credit(const struct io_socket *socket)
 }
 
 /*
- * Queue all of `bytes` (empty afterwards) behind what is queued. One send is in flight for a socket; the rest of the
- * turn's bytes leave with it, many slices at once. The owner bounds the queue: io_socket_unsent and IO_EVENT_SENT.
- * After io_send_end, failure or close the bytes are dropped without a word: the event that says so is on its way.
- * Errors: ERROR_NO_MEMORY.
+ * Queue all of `bytes` (empty afterwards) behind what is queued. One send is in flight for a
+ * socket; the rest of the turn's bytes leave with it, many slices at once. The owner bounds the
+ * queue: io_socket_unsent and IO_EVENT_SENT. After io_send_end, failure or close the bytes are
+ * dropped without a word: the event that says so is on its way. Errors: ERROR_NO_MEMORY.
  */
 FALLIBLE io_send(struct io_socket *socket, struct buffer *bytes);
 
@@ -264,35 +279,41 @@ static inline uint64_t io_socket_unsent(const struct io_socket *socket)
     return socket->send_queue.size;
 }
 
-/* Close at once: what is queued is dropped. Once; IO_EVENT_CLOSED follows in a later turn, and nothing else. */
+/* Close at once: what is queued is dropped. Once; IO_EVENT_CLOSED follows in a later turn, and
+ * nothing else. */
 void io_close(struct io_socket *socket);
 
 /* The same with RST to the peer. */
 void io_abort(struct io_socket *socket);
 
 /*
- * From now on bytes received by `from` go to `to` by themselves, with back-pressure, in the cheapest way the back end
- * has (moving blocks; splice for bulk); `from` reports only its end and failures, and counts pumped_bytes. The owner
- * grants nothing on `from` any more and sends nothing to `to` but io_send_end. Bytes in from->received go first.
- * Both sockets are of this thread. The other direction is a pump of its own. Ends with io_close of either.
- * Errors: ERROR_NO_MEMORY.
+ * From now on bytes received by `from` go to `to` by themselves, with back-pressure, in the
+ * cheapest way the back end has (moving blocks; splice for bulk); `from` reports only its end and
+ * failures, and counts pumped_bytes. The owner grants nothing on `from` any more and sends nothing
+ * to `to` but io_send_end. Bytes in from->received go first. Both sockets are of this thread. The
+ * other direction is a pump of its own. Ends with io_close of either. Errors: ERROR_NO_MEMORY.
  */
 FALLIBLE io_pump_start(struct io_socket *from, struct io_socket *to);
 
 enum io_address_kind {
     IO_ADDRESS_LOCAL,
     IO_ADDRESS_PEER,
-    IO_ADDRESS_ORIGINAL, /* SO_ORIGINAL_DST; ERROR_NOT_FOUND where the connection was not redirected */
+    IO_ADDRESS_ORIGINAL, /* SO_ORIGINAL_DST; ERROR_NOT_FOUND where the connection was not redirected
+                          */
 };
 
 /* One of the addresses of an open socket. Errors: ERROR_NOT_FOUND, ERROR_OS. */
-FALLIBLE io_socket_address(const struct io_socket *socket, enum io_address_kind kind, struct address *ret_address);
+FALLIBLE io_socket_address(const struct io_socket *socket, enum io_address_kind kind,
+                           struct address *ret_address);
 
-/* ---- listeners -------------------------------------------------------------------------------------------------- */
+/* ---- listeners
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /*
- * Accepts until it is closed: a multishot that ended (EMFILE, ENFILE, ENOBUFS, overflow) is armed again, after a
- * descriptor became free or 100 ms, and counted. Embedded in its owner; all zero before io_listener_open.
+ * Accepts until it is closed: a multishot that ended (EMFILE, ENFILE, ENOBUFS, overflow) is armed
+ * again, after a descriptor became free or 100 ms, and counted. Embedded in its owner; all zero
+ * before io_listener_open.
  */
 struct io_listener {
     struct io *io; /* borrowed */
@@ -320,7 +341,8 @@ struct io_listen_options {
     bool is_reuse_port;
 };
 
-/* Make a bound and listening descriptor. Any thread. Errors: ERROR_OS (address in use, not permitted, ...). */
+/* Make a bound and listening descriptor. Any thread. Errors: ERROR_OS (address in use, not
+ * permitted, ...). */
 FALLIBLE io_listen_socket(const struct io_listen_options *options, int *ret_fd);
 
 /* Start accepting on `fd`, which becomes the listener's. */
@@ -335,7 +357,8 @@ void io_listener_resume(struct io_listener *listener);
 /* Stop for good; on_closed follows when the kernel is done with it. */
 void io_listener_close(struct io_listener *listener);
 
-/* ---- readiness of other descriptors (signals, inotify) ---------------------------------------------------------- */
+/* ---- readiness of other descriptors (signals, inotify)
+ * ---------------------------------------------------------- */
 
 struct io_watch {
     struct io *io; /* borrowed */
@@ -351,23 +374,28 @@ struct io_watch {
 };
 
 /* Call on_readable whenever `fd` is readable (level-triggered: once a turn while it stays so). */
-void io_watch_open(struct io_watch *watch, struct io *io, int fd, void (*on_readable)(struct io_watch *watch),
+void io_watch_open(struct io_watch *watch, struct io *io, int fd,
+                   void (*on_readable)(struct io_watch *watch),
                    void (*on_closed)(struct io_watch *watch));
 void io_watch_close(struct io_watch *watch);
 
-/* ---- timers, tasks, messages ------------------------------------------------------------------------------------ */
+/* ---- timers, tasks, messages
+ * ------------------------------------------------------------------------------------ */
 
 typedef void (*io_timer_fn)(struct io_timer *timer);
 
-/* Embedded; all zero is a stopped timer. Starting, restarting and stopping cost a few list operations. */
+/* Embedded; all zero is a stopped timer. Starting, restarting and stopping cost a few list
+ * operations. */
 struct io_timer {
     struct list link;
     uint64_t deadline_ns; /* 0 when stopped */
     io_timer_fn on_timer;
 };
 
-/* Call `on_timer` once, in the first turn at or after `deadline_ns` (resolution 1 ms). Restarts a running one. */
-void io_timer_start(struct io *io, struct io_timer *timer, uint64_t deadline_ns, io_timer_fn on_timer);
+/* Call `on_timer` once, in the first turn at or after `deadline_ns` (resolution 1 ms). Restarts a
+ * running one. */
+void io_timer_start(struct io *io, struct io_timer *timer, uint64_t deadline_ns,
+                    io_timer_fn on_timer);
 void io_timer_stop(struct io *io, struct io_timer *timer);
 
 static inline bool io_timer_is_running(const struct io_timer *timer)
@@ -377,7 +405,8 @@ static inline bool io_timer_is_running(const struct io_timer *timer)
 
 typedef void (*io_task_fn)(struct io_task *task);
 
-/* Something to do later in this turn, or in the next one when the turn is full; not waited for. All zero: not scheduled. */
+/* Something to do later in this turn, or in the next one when the turn is full; not waited for. All
+ * zero: not scheduled. */
 struct io_task {
     struct list link;
     io_task_fn run;
@@ -394,11 +423,13 @@ static inline bool io_task_is_scheduled(const struct io_task *task)
 
 typedef void (*io_message_fn)(struct io_message *message);
 
-/* A message to another thread; the sender's memory, which the receiver owns from the call of `run` on. */
+/* A message to another thread; the sender's memory, which the receiver owns from the call of `run`
+ * on. */
 struct io_message {
     struct io_message *next;
     io_message_fn run; /* on the target's thread, in its turn */
 };
 
-/* Hand `message` to the thread of `target`, which must outlive the call. Any thread; never blocks, never fails. */
+/* Hand `message` to the thread of `target`, which must outlive the call. Any thread; never blocks,
+ * never fails. */
 void io_post(struct io *target, struct io_message *message);
