@@ -57,12 +57,12 @@ size_t address_print(const struct address *address, char *text);
 /* The same without the port and without brackets. */
 size_t address_print_ip(const struct address *address, char *text);
 
-/* Same family, same address and, same port. */
-
+/* Same family and address, and the same port; without the port. */
 bool address_equal(const struct address *a, const struct address *b);
 bool address_equal_ip(const struct address *a, const struct address *b);
 
 /* Hash of family, address and port. */
 uint64_t address_hash(const struct address *address);
 
+/* 127.0.0.0/8 or ::1. */
 bool address_is_loopback(const struct address *address);

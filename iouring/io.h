@@ -145,6 +145,7 @@ struct io_counters {
     uint32_t ops_in_kernel; /* now */
 };
 
+/* The counters of this thread, in place. */
 const struct io_counters *io_counters_of(const struct io *io);
 
 /* One line for each op in the kernel: name, age. For the admin dump and for a failed CHECK. */

@@ -72,6 +72,7 @@ Test(arena, refuses_overflowing_arrays)
     struct arena arena;
     arena_init(&arena, 256, SIZE_MAX);
     cr_assert_null(arena_alloc_zero(&arena, SIZE_MAX / 2, 4));
+    cr_assert_null(arena_alloc_zero(&arena, SIZE_MAX / 4 + 2, 4)); /* wraps to 4 */
     cr_assert_null(arena_alloc(&arena, SIZE_MAX - 3));
     cr_assert_str_eq(arena_format(&arena, "%s-%d", "a", 7), "a-7");
     arena_finish(&arena);

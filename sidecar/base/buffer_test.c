@@ -143,6 +143,18 @@ Test(buffer, never_writes_into_a_block_that_another_buffer_shares)
     buffer_clear(&b);
 }
 
+Test(buffer, appends_where_its_last_slice_ends_and_not_where_its_block_does)
+{
+    struct buffer a = {0};
+    struct buffer b = {0};
+    cr_assert_not(error_is(buffer_append(&a, block_source_heap(), BYTES("hello world"))));
+    cr_assert_not(error_is(buffer_move(&a, &b, 6)));
+    buffer_clear(&a);
+    cr_assert_not(error_is(buffer_append(&b, block_source_heap(), BYTES("X"))));
+    expect_content(&b, (const uint8_t *)"hello X", 7);
+    buffer_clear(&b);
+}
+
 Test(buffer, reports_an_exhausted_source_and_stays_valid)
 {
     struct buffer buffer = {0};
