@@ -1,0 +1,86 @@
+/*
+ * From a directory to an immutable configuration: the entry point of routes/.
+ *
+ * A load takes the previous configuration and shares with it what did not change: a file with the
+ * same bytes is not parsed again, an object with the same text at the same place is the same
+ * object, and a Service whose routes, backends and extensions are the same objects keeps its
+ * compiled table.
+ *
+ * Thread: loading blocks on files and belongs on the builder thread. A configuration is immutable
+ * and may be read by any thread; it is freed by whoever unrefs it last, which takes milliseconds
+ * for large ones: let that be the builder too.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "routes/attach.h"
+#include "routes/diagnostic.h"
+#include "routes/resource.h"
+#include "routes/service.h"
+#include "routes/table.h"
+
+#define ROUTE_CONFIG_BYTES_MAX (64u << 20) /* of all files */
+#define ROUTE_CONFIG_NODES_MAX 8000000u
+#define ROUTE_CONFIG_HASH_BYTES 13 /* twelve hexadecimal digits and a NUL */
+
+struct route_load_options {
+    const char *const *paths; /* a directory (its *.yaml, *.yml, *.json, no dot-files, no recursion)
+                                 or a file; one or more */
+    uint32_t paths_count;
+    struct bytes namespace; /* of the workload; data NULL: none, as for `check` */
+    bool require_reference_grants;
+    bool skip_invalid_objects; /* leave single invalid objects out instead of refusing all */
+    bool can_udp;
+    bool with_lint; /* add the warnings of lint.c */
+};
+
+struct route_config;
+
+/*
+ * Load. `previous` may be NULL; it is only read. Everything found is added to `diagnostics`,
+ * whether or not the load succeeds, sorted by place. The new configuration begins with one
+ * reference. Errors: ERROR_CONFIG when a diagnostic of severity error refuses it; ERROR_OS when a
+ * path cannot be read at all; ERROR_NO_MEMORY.
+ */
+FALLIBLE route_config_load(const struct route_load_options *options,
+                           const struct route_config *previous,
+                           struct route_diagnostics *diagnostics, struct route_config **ret_config);
+
+/* Any thread. */
+const struct route_config *route_config_ref(const struct route_config *config);
+void route_config_unref(const struct route_config *config);
+
+/* The generation's hash: 12 hexadecimal digits of SHA-256 over the files in order of their names
+ * (name, NUL, content). */
+const char *route_config_hash(const struct route_config *config);
+
+const struct route_services *route_config_services(const struct route_config *config);
+
+/* Every object, in order of files and places; filter by kind. Includes the own kinds, for whoever
+ * compiles policies. */
+const struct route_object *const *route_config_objects(const struct route_config *config,
+                                                       uint32_t *ret_count);
+
+/* The object of that kind and name, or NULL. */
+const struct route_object *route_config_find(const struct route_config *config,
+                                             enum route_kind kind, struct bytes namespace,
+                                             struct bytes name);
+
+const struct route_condition *route_config_conditions(const struct route_config *config,
+                                                      uint32_t *ret_count);
+
+/* How much of the work of this load was shared with the previous one: for tests and `status`. */
+struct route_load_stats {
+    uint32_t files;
+    uint32_t files_parsed;
+    uint32_t objects;
+    uint32_t objects_decoded;
+    uint32_t tables;
+    uint32_t tables_compiled;
+    uint64_t bytes;
+};
+struct route_load_stats route_config_stats(const struct route_config *config);
