@@ -21,11 +21,11 @@ struct io_driver {
     uint64_t (*now)(const struct io *io);
 
     /* A connecting non-blocking socket: fd of the right family. Errors as io_socket_connect. */
-    FALLIBLE (*socket)
+    FALLIBLE(*socket)
     (struct io *io, const struct address *remote, const struct address *local, int *ret_fd);
-    FALLIBLE (*connect)
+    FALLIBLE(*connect)
     (struct io_socket *socket, const struct address *remote); /* -> io_note_connected */
-    FALLIBLE (*address)
+    FALLIBLE(*address)
     (const struct io_socket *socket, enum io_address_kind kind, struct address *ret_address);
     FALLIBLE (*adopt)(struct io_socket *socket);
 

@@ -1,0 +1,283 @@
+/*
+ * Codecs turn bytes into exchanges and exchanges into bytes. HTTP/1.1, HTTP/2 and opaque TCP, each
+ * in both roles, all behind this interface; none owns a socket, a timer or a thread.
+ *
+ * An exchange is one request and its response, or (opaque) one connection: two directions, each
+ * with a head, data, trailers and an end, each of which can be reset. Opaque has no heads. After a
+ * 101 (and for opaque from the start) an exchange is a tunnel: data both ways until each way has
+ * ended.
+ *
+ * One connection can carry several exchanges, one after the other (HTTP/1.1) or at once (HTTP/2).
+ * `struct exchange` is embedded in the one who wants the events: a stream (server role) or an
+ * attempt (client role).
+ *
+ * Back-pressure is one rule: a codec delivers no more data on an exchange than was granted by
+ * exchange_grant; input that it may not deliver yet stays in the input buffer, and the transport
+ * then stops reading. In the other direction exchange_room says how much the exchange takes now,
+ * and on_room that it takes more.
+ *
+ * Calls never re-enter: an event may call any function here, also on the exchange that it came
+ * from. Memory of an exchange is the owner's; after `on_reset`, or after exchange_reset, or when
+ * both directions have ended, the codec holds no pointer to it. A codec is destroyed only from
+ * outside its own calls.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "http/message.h"
+
+struct codec;
+struct exchange;
+
+enum codec_role {
+    CODEC_ROLE_SERVER, /* towards a downstream: receives requests */
+    CODEC_ROLE_CLIENT, /* towards an upstream: sends requests */
+};
+
+enum codec_protocol {
+    CODEC_OPAQUE,
+    CODEC_HTTP1,
+    CODEC_HTTP2,
+};
+
+/* How the transport's receiving side ended. */
+enum codec_end {
+    CODEC_END_CLEAN,     /* FIN; with TLS: close_notify, then FIN */
+    CODEC_END_TRUNCATED, /* TLS: FIN without close_notify */
+    CODEC_END_RESET,     /* RST or a broken transport */
+};
+
+/* Why one side gives an exchange up. */
+enum exchange_reset {
+    EXCHANGE_RESET_CANCEL,     /* no longer wanted (downstream went away, timeout elsewhere) */
+    EXCHANGE_RESET_REFUSED,    /* nothing was processed: may be tried again elsewhere */
+    EXCHANGE_RESET_PROTOCOL,   /* the peer broke the protocol in this exchange */
+    EXCHANGE_RESET_CONNECTION, /* the connection under it broke or was reset */
+    EXCHANGE_RESET_TRUNCATED,  /* the message ended before its end */
+    EXCHANGE_RESET_INTERNAL,   /* we cannot go on (memory, a bound) */
+};
+
+/* What an exchange tells its owner, in this order: heads, data, trailers, end; or a reset at any
+ * point, which is last. */
+struct exchange_events {
+    /* Server: the request's head. Client: the final response's. `head` is in exchange->arena; the
+     * owner may change it. `is_end`: no data and no trailers follow, and on_end is not called as
+     * well. */
+    void (*on_head)(struct exchange *exchange, struct message_head *head, bool is_end);
+    /* Client only: 1xx but 101. At most LIMIT of them. */
+    void (*on_interim)(struct exchange *exchange, struct message_head *head);
+    /* Data, at most what was granted. The owner takes it all, with buffer_move; what it leaves is
+     * dropped. */
+    void (*on_data)(struct exchange *exchange, struct buffer *data);
+    /* Trailer fields, in the arena. on_end follows. */
+    void (*on_trailers)(struct exchange *exchange, struct message_head *trailers);
+    void (*on_end)(struct exchange *exchange);
+    /* The receiving half is over without its end. `error` has the protocol's detail, for the log.
+     * Nothing follows. */
+    void (*on_reset)(struct exchange *exchange, enum exchange_reset reason, struct error error);
+    /* exchange_room has grown from 0. */
+    void (*on_room)(struct exchange *exchange);
+    /* Everything sent on the exchange has left for the transport, and its receiving half had ended:
+     * it is over. */
+    void (*on_done)(struct exchange *exchange);
+};
+
+struct exchange {
+    struct codec *codec; /* borrowed; NULL once it is over */
+    const struct exchange_events
+        *events;             /* set by the owner before exchange_open, or in on_exchange */
+    struct arena *arena;     /* borrowed from the owner, likewise: heads are copied into it */
+    void *codec_data;        /* the codec's */
+    uint64_t granted_bytes;  /* may still be delivered */
+    uint64_t received_bytes; /* of data (not framing), for the log */
+    uint64_t sent_bytes;
+    bool is_receive_over; /* end or reset was delivered */
+    bool is_send_over;    /* exchange_end, a head with is_end, or a reset was sent */
+    bool is_tunnel;
+};
+
+struct codec_events {
+    /*
+     * Server role: a message begins. Give the exchange that stands for it, with `events` and
+     * `arena` set, all else zero; NULL refuses (the codec answers 503, or REFUSED_STREAM, by itself
+     * and goes on).
+     */
+    struct exchange *(*on_exchange)(struct codec *codec);
+    /*
+     * The peer broke the protocol outside of any exchange that could say so, or in a request's
+     * head. Server role of HTTP/1.1: the codec has written the answer already (`status`, 0: none)
+     * and closes. For the log and the counters.
+     */
+    void (*on_malformed)(struct codec *codec, uint16_t status, const char *reason);
+    /* `out`, or one of the wants, has changed outside of a call from the owner of the connection:
+     * flush soon. */
+    void (*on_output)(struct codec *codec);
+    /* codec_receive would deliver more now (a grant came, or an exchange ended and the next request
+     * waits): call it. */
+    void (*on_input_wanted)(struct codec *codec);
+    /* Client role: an exchange ended and another could be opened; or the codec is done
+     * (codec->is_reusable false). */
+    void (*on_idle)(struct codec *codec);
+};
+
+/* The base of every codec; its own struct begins with it. */
+struct codec {
+    const struct codec_ops *ops;
+    const struct codec_events *events;
+    void *owner;                 /* borrowed: the connection */
+    struct block_source *blocks; /* borrowed: where outgoing bytes are written */
+    enum codec_role role;
+    struct buffer out;       /* wire bytes for the transport, which takes them with buffer_move */
+    uint64_t transport_room; /* bytes that the transport would take before it is full; kept by the
+                                connection */
+    uint32_t exchanges_open;
+    bool is_send_end_wanted;     /* FIN (close_notify) after `out` */
+    bool is_close_wanted;        /* close after `out`: lingering, so that the peer reads the answer
+                                    (reliability 2) */
+    bool is_abort_wanted;        /* RST, now */
+    bool is_draining;            /* says that it will close: no new exchanges */
+    bool is_reusable;            /* client: another exchange may be opened when none is */
+    bool is_idle_timeout_wanted; /* server: between exchanges, or waiting for a head */
+};
+
+struct codec_ops {
+    enum codec_protocol protocol;
+    FALLIBLE (*receive)(struct codec *codec, struct buffer *input);
+    void (*receive_end)(struct codec *codec, enum codec_end end);
+    FALLIBLE (*open)(struct codec *codec, struct exchange *exchange);
+    FALLIBLE (*send_head)(struct exchange *exchange, struct message_head *head, bool is_end);
+    FALLIBLE (*send_interim)(struct exchange *exchange, struct message_head *head);
+    FALLIBLE (*send_data)(struct exchange *exchange, struct buffer *data);
+    FALLIBLE (*send_trailers)(struct exchange *exchange, struct message_head *trailers);
+    FALLIBLE (*send_end)(struct exchange *exchange);
+    void (*reset)(struct exchange *exchange, enum exchange_reset reason);
+    void (*grant)(struct exchange *exchange);
+    uint64_t (*room)(const struct exchange *exchange);
+    void (*on_transport_room)(struct codec *codec);
+    void (*drain)(struct codec *codec);
+    void (*destroy)(struct codec *codec);
+};
+
+/* ---- the connection's side
+ * -------------------------------------------------------------------------------------- */
+
+/*
+ * Work on received bytes: consume what can be, deliver events. What stays in `input` is wanted
+ * later (no grant, or an earlier exchange is not over). Errors: the connection cannot go on; out
+ * and the wants are still honoured first.
+ */
+static inline MUST_USE struct error codec_receive(struct codec *codec, struct buffer *input)
+{
+    return codec->ops->receive(codec, input);
+}
+
+/* The receiving side ended; `input` had been consumed as far as it can be. Events follow. */
+static inline void codec_receive_end(struct codec *codec, enum codec_end end)
+{
+    codec->ops->receive_end(codec, end);
+}
+
+/* The transport took bytes: transport_room is what it takes now. on_room events follow. */
+static inline void codec_set_room(struct codec *codec, uint64_t room)
+{
+    bool has_grown = codec->transport_room == 0 && room > 0;
+    codec->transport_room = room;
+    if (has_grown) {
+        codec->ops->on_transport_room(codec);
+    }
+}
+
+/* Finish what is open, then close: `Connection: close` on the next response, GOAWAY in two steps;
+ * idle: close now. */
+static inline void codec_drain(struct codec *codec)
+{
+    codec->ops->drain(codec);
+}
+
+/* Resets what is open (EXCHANGE_RESET_CONNECTION) and frees the codec. Accepts NULL. */
+static inline void codec_destroy(struct codec *codec)
+{
+    if (codec != NULL) {
+        codec->ops->destroy(codec);
+    }
+}
+
+/* ---- the exchange's side
+ * ---------------------------------------------------------------------------------------- */
+
+/* Client role: begin an exchange; events and arena are set. Errors: ERROR_LIMIT (not now),
+ * ERROR_CLOSED. */
+static inline MUST_USE struct error exchange_open(struct codec *codec, struct exchange *exchange)
+{
+    return codec->ops->open(codec, exchange);
+}
+
+/*
+ * Send the head. The codec writes its own framing and connection fields (Connection,
+ * Transfer-Encoding, TE, Upgrade, Content-Length from head->body and content_length); dropped
+ * fields are left out. Values are validated once more (reliability B1, F9). A head may be sent
+ * once; interim ones before it. Errors: ERROR_PROTOCOL (a value that may not be sent),
+ * ERROR_NO_MEMORY.
+ */
+static inline MUST_USE struct error exchange_send_head(struct exchange *exchange,
+                                                       struct message_head *head, bool is_end)
+{
+    return exchange->codec->ops->send_head(exchange, head, is_end);
+}
+
+static inline MUST_USE struct error exchange_send_interim(struct exchange *exchange,
+                                                          struct message_head *head)
+{
+    return exchange->codec->ops->send_interim(exchange, head);
+}
+
+/* Send all of `data`, which is empty afterwards; at most exchange_room should be sent. Errors:
+ * ERROR_NO_MEMORY, ERROR_PROTOCOL (beyond content_length). */
+static inline MUST_USE struct error exchange_send_data(struct exchange *exchange,
+                                                       struct buffer *data)
+{
+    return exchange->codec->ops->send_data(exchange, data);
+}
+
+static inline MUST_USE struct error exchange_send_trailers(struct exchange *exchange,
+                                                           struct message_head *trailers)
+{
+    return exchange->codec->ops->send_trailers(exchange, trailers);
+}
+
+/* The message (or this way of the tunnel) is complete. Errors: ERROR_PROTOCOL (content_length not
+ * reached): then reset. */
+static inline MUST_USE struct error exchange_send_end(struct exchange *exchange)
+{
+    return exchange->codec->ops->send_end(exchange);
+}
+
+/* Give the exchange up, both ways. No event follows; the codec forgets it. Harmless on one that is
+ * over. */
+static inline void exchange_reset(struct exchange *exchange, enum exchange_reset reason)
+{
+    if (exchange->codec != NULL) {
+        exchange->codec->ops->reset(exchange, reason);
+    }
+}
+
+/* Allow `bytes` more of data to be delivered. */
+static inline void exchange_grant(struct exchange *exchange, uint64_t bytes)
+{
+    exchange->granted_bytes += bytes;
+    if (exchange->codec != NULL && bytes > 0) {
+        exchange->codec->ops->grant(exchange);
+    }
+}
+
+/* Bytes of data that the exchange takes now; 0: wait for on_room. */
+static inline uint64_t exchange_room(const struct exchange *exchange)
+{
+    return exchange->codec == NULL ? 0 : exchange->codec->ops->room(exchange);
+}
