@@ -58,6 +58,7 @@ void route_config_unref(const struct route_config *config);
  * (name, NUL, content). */
 const char *route_config_hash(const struct route_config *config);
 
+/* What connections are looked up in; borrowed from `config`. */
 const struct route_services *route_config_services(const struct route_config *config);
 
 /* Every object, in order of files and places; filter by kind. Includes the own kinds, for whoever
@@ -70,6 +71,7 @@ const struct route_object *route_config_find(const struct route_config *config,
                                              enum route_kind kind, struct bytes namespace,
                                              struct bytes name);
 
+/* Every condition of every route and policy, in order of the objects; borrowed from `config`. */
 const struct route_condition *route_config_conditions(const struct route_config *config,
                                                       uint32_t *ret_count);
 
@@ -83,4 +85,6 @@ struct route_load_stats {
     uint32_t tables_compiled;
     uint64_t bytes;
 };
+
+/* The figures of the load that made `config`. */
 struct route_load_stats route_config_stats(const struct route_config *config);

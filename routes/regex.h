@@ -50,5 +50,6 @@ void route_regex_destroy(struct route_regex *regex);
 enum route_answer route_regex_match(const struct route_regex *regex, struct bytes subject,
                                     struct route_scratch *scratch);
 
+/* The memory that matching works in: one for each thread. Errors: ERROR_NO_MEMORY. */
 FALLIBLE route_scratch_create(struct route_scratch **ret_scratch);
 void route_scratch_destroy(struct route_scratch *scratch);

@@ -87,6 +87,7 @@ const struct route_port *route_services_find_address(const struct route_services
 const struct route_service *route_services_find_ip(const struct route_services *services,
                                                    const struct route_ip *address);
 
+/* The Service of that name, NULL when there is none. */
 const struct route_service *route_services_find(const struct route_services *services,
                                                 struct bytes namespace, struct bytes name);
 
@@ -113,6 +114,7 @@ bool route_protocol_is_opaque(enum route_protocol protocol);
 /* "10.0.0.1" or "fd00::1" to bytes. Errors: ERROR_SYNTAX. */
 FALLIBLE route_ip_parse(struct bytes text, struct route_ip *ret_ip);
 
+/* Same family and same bytes. */
 bool route_ip_equal(const struct route_ip *a, const struct route_ip *b);
 
 /* ---- Building (load.c) ---- */

@@ -91,9 +91,11 @@ struct route_table;
  * mesh). */
 const struct route_rules *route_table_find(const struct route_table *table, uint16_t port);
 
+/* The Service that the table belongs to; borrowed from `table`. */
 struct bytes route_table_namespace(const struct route_table *table);
 struct bytes route_table_name(const struct route_table *table);
 
+/* The kind that won the port, and whether its routes are the consumer's. */
 enum route_kind route_rules_kind(const struct route_rules *rules);
 enum route_set route_rules_set(const struct route_rules *rules);
 

@@ -29,7 +29,7 @@ enum transport_filter_state {
 struct transport_filter_ops {
     /* Take all of `wire`; append what became of it to `plain`, and answers to `reply`. Errors end
      * the transport. */
-    FALLIBLE (*receive)
+    FALLIBLE(*receive)
     (struct transport_filter *filter, struct buffer *wire, struct buffer *plain,
      struct buffer *reply);
     /* Turn all of `plain` into wire bytes; only while OPEN. */
