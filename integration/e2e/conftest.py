@@ -3,6 +3,8 @@
     OUTRIGGER_BINARY    the program under test; default: the first of build-release, build, build-dev that is there
     OUTRIGGER_TEST_IO   uring or epoll: the back end that every proxy of the run is started with; default: auto
 
+    OUTRIGGER_TEST_SECONDS   how long anything may take; default: 10
+
 No test sleeps: it waits for what it wants to see, with a deadline (`eventually`). Every port is the system's choice.
 """
 
@@ -20,7 +22,11 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SECONDS = float(os.environ.get("OUTRIGGER_TEST_SECONDS", "10"))  # how long anything may take
+SECONDS = float(os.environ.get("OUTRIGGER_TEST_SECONDS", "10"))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: not run with the sanitizers' programs, which are many times slower")
 
 
 def binary():
