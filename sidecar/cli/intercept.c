@@ -1,0 +1,890 @@
+/*
+ * The command line of `outrigger intercept` and what its four actions do.
+ *
+ * nft replaces everything in one transaction, so installing twice is installing once, and there is
+ * no moment without rules. iptables-restore commits a table at a time; what is already there is
+ * read first, because restoring a jump doubles it. After installing, and in --check, the listing of
+ * the kernel is compared rule by rule, and a connection to the self-test's address must arrive at
+ * the outbound port: rules that are there and do not work are found here and not by the
+ * application.
+ */
+#include "cli/intercept.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <linux/capability.h>
+#include <linux/netfilter_ipv4.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "cli/redirection.h"
+#include "cli/tool.h"
+
+#define EXIT_OK 0
+#define EXIT_ENVIRONMENT 1
+#define EXIT_USAGE 2
+
+#define PROBE_TIMEOUT_MS 1000
+#define RULES_DELETED_MAX 16 /* doubled ip rules of earlier runs */
+
+/* Both families use the option number of IPv4's SO_ORIGINAL_DST; the header of IPv6 clashes with
+ * libc's. */
+#define IP6T_SO_ORIGINAL_DST 80
+
+enum action {
+    ACTION_NONE,
+    ACTION_INSTALL,
+    ACTION_CHECK,
+    ACTION_PRINT,
+    ACTION_REMOVE,
+};
+
+enum backend {
+    BACKEND_AUTO,
+    BACKEND_NFT,
+    BACKEND_IPTABLES,
+};
+
+struct intercept {
+    enum action action;
+    enum backend backend;
+    bool has_proxy_uid;
+    const char *iptables_variant; /* "", "-nft" or "-legacy", once chosen */
+    struct redirection redirection;
+};
+
+static const char help[] =
+    "Usage: outrigger intercept --install|--check|--print|--remove --proxy-uid UID [OPTION]...\n"
+    "Send the TCP traffic of this network namespace through the proxy.\n"
+    "\n"
+    "  --install               put the rules in place (again: replace them), then check them\n"
+    "  --check                 exit 0 when the rules are in force, else say what is missing, exit "
+    "1\n"
+    "  --print                 write the rules to standard output; needs no privilege\n"
+    "  --remove                take the rules of both back ends away; needs no --proxy-uid\n"
+    "\n"
+    "  --proxy-uid UID         traffic of this user passes: the proxy must run as it, and nobody "
+    "else\n"
+    "  --proxy-gid GID         and of this group\n"
+    "  --backend nft|iptables  default: nft, and iptables-restore where nft is missing\n"
+    "  --family 4|6|both       default: both\n"
+    "  --outbound-port PORT    default 15001; 0: leave outgoing connections alone\n"
+    "  --inbound-port PORT     default 15006; 0: leave incoming connections alone\n"
+    "  --health-port PORT      default 15021; never redirected\n"
+    "  --udp                   send outgoing datagrams (not DNS) through the proxy too, by TPROXY\n"
+    "  --exclude-inbound-ports PORT,..      connections to them arrive directly\n"
+    "  --exclude-outbound-ports PORT,..     connections to them leave directly\n"
+    "  --exclude-outbound-cidrs NETWORK,..  as do those to these networks (and to link-local "
+    "addresses)\n"
+    "  --help                  this text\n";
+
+/* ---- command line ---- */
+
+enum option_code {
+    OPTION_INSTALL = 1,
+    OPTION_CHECK,
+    OPTION_PRINT,
+    OPTION_REMOVE,
+    OPTION_PROXY_UID,
+    OPTION_PROXY_GID,
+    OPTION_BACKEND,
+    OPTION_FAMILY,
+    OPTION_OUTBOUND_PORT,
+    OPTION_INBOUND_PORT,
+    OPTION_HEALTH_PORT,
+    OPTION_UDP,
+    OPTION_EXCLUDE_INBOUND_PORTS,
+    OPTION_EXCLUDE_OUTBOUND_PORTS,
+    OPTION_EXCLUDE_OUTBOUND_CIDRS,
+    OPTION_HELP,
+};
+
+static const struct option option_table[] = {
+    {"install", no_argument, NULL, OPTION_INSTALL},
+    {"check", no_argument, NULL, OPTION_CHECK},
+    {"print", no_argument, NULL, OPTION_PRINT},
+    {"remove", no_argument, NULL, OPTION_REMOVE},
+    {"proxy-uid", required_argument, NULL, OPTION_PROXY_UID},
+    {"proxy-gid", required_argument, NULL, OPTION_PROXY_GID},
+    {"backend", required_argument, NULL, OPTION_BACKEND},
+    {"family", required_argument, NULL, OPTION_FAMILY},
+    {"outbound-port", required_argument, NULL, OPTION_OUTBOUND_PORT},
+    {"inbound-port", required_argument, NULL, OPTION_INBOUND_PORT},
+    {"health-port", required_argument, NULL, OPTION_HEALTH_PORT},
+    {"udp", no_argument, NULL, OPTION_UDP},
+    {"exclude-inbound-ports", required_argument, NULL, OPTION_EXCLUDE_INBOUND_PORTS},
+    {"exclude-outbound-ports", required_argument, NULL, OPTION_EXCLUDE_OUTBOUND_PORTS},
+    {"exclude-outbound-cidrs", required_argument, NULL, OPTION_EXCLUDE_OUTBOUND_CIDRS},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static bool parse_id(const char *text, uint32_t *ret_id)
+{
+    uint64_t value = 0;
+    if (error_is(bytes_parse_decimal(bytes_from_string(text), UINT32_MAX - 1, &value))) {
+        return false;
+    }
+    *ret_id = (uint32_t)value;
+    return true;
+}
+
+static bool parse_port(const char *text, uint16_t *ret_port)
+{
+    uint64_t value = 0;
+    if (error_is(bytes_parse_decimal(bytes_from_string(text), UINT16_MAX, &value))) {
+        return false;
+    }
+    *ret_port = (uint16_t)value;
+    return true;
+}
+
+static bool parse_backend(const char *text, enum backend *ret_backend)
+{
+    if (strcmp(text, "nft") == 0) {
+        *ret_backend = BACKEND_NFT;
+        return true;
+    }
+    *ret_backend = BACKEND_IPTABLES;
+    return strcmp(text, "iptables") == 0;
+}
+
+static bool parse_family(const char *text, enum redirection_family *ret_family)
+{
+    if (strcmp(text, "4") == 0) {
+        *ret_family = REDIRECTION_FAMILY_IPV4;
+        return true;
+    }
+    if (strcmp(text, "6") == 0) {
+        *ret_family = REDIRECTION_FAMILY_IPV6;
+        return true;
+    }
+    *ret_family = REDIRECTION_FAMILY_BOTH;
+    return strcmp(text, "both") == 0;
+}
+
+/* Two actions at once are as wrong as none. */
+static bool set_action(struct intercept *intercept, enum action action)
+{
+    bool is_first = intercept->action == ACTION_NONE;
+    intercept->action = action;
+    return is_first;
+}
+
+/* Take one option; false when its value is wrong. */
+static bool take_option(struct intercept *intercept, enum option_code code, const char *value)
+{
+    struct redirection *redirection = &intercept->redirection;
+    switch (code) {
+    case OPTION_INSTALL:
+        return set_action(intercept, ACTION_INSTALL);
+    case OPTION_CHECK:
+        return set_action(intercept, ACTION_CHECK);
+    case OPTION_PRINT:
+        return set_action(intercept, ACTION_PRINT);
+    case OPTION_REMOVE:
+        return set_action(intercept, ACTION_REMOVE);
+    case OPTION_PROXY_UID:
+        intercept->has_proxy_uid = true;
+        return parse_id(value, &redirection->proxy_uid);
+    case OPTION_PROXY_GID:
+        redirection->has_proxy_gid = true;
+        return parse_id(value, &redirection->proxy_gid);
+    case OPTION_BACKEND:
+        return parse_backend(value, &intercept->backend);
+    case OPTION_FAMILY:
+        return parse_family(value, &redirection->family);
+    case OPTION_OUTBOUND_PORT:
+        return parse_port(value, &redirection->outbound_port);
+    case OPTION_INBOUND_PORT:
+        return parse_port(value, &redirection->inbound_port);
+    case OPTION_HEALTH_PORT:
+        return parse_port(value, &redirection->health_port);
+    case OPTION_UDP:
+        redirection->has_udp = true;
+        return true;
+    case OPTION_EXCLUDE_INBOUND_PORTS:
+        return redirection_ports_parse(value, &redirection->inbound_excluded);
+    case OPTION_EXCLUDE_OUTBOUND_PORTS:
+        return redirection_ports_parse(value, &redirection->outbound_excluded);
+    case OPTION_EXCLUDE_OUTBOUND_CIDRS:
+        return redirection_cidrs_parse(value, redirection);
+    case OPTION_HELP:
+        return true;
+    }
+    return false;
+}
+
+static int usage(const char *what, const char *detail)
+{
+    fprintf(stderr, "outrigger intercept: %s%s\nTry 'outrigger intercept --help'.\n", what, detail);
+    return EXIT_USAGE;
+}
+
+/* EXIT_OK when `intercept` is complete; sets `*ret_is_done` when the help was wanted and printed.
+ */
+static int parse(int argc, char **argv, struct intercept *intercept, bool *ret_is_done)
+{
+    int code = 0;
+    int index = 0;
+    optind = 1;
+    while ((code = getopt_long(argc, argv, "", option_table, &index)) != -1) {
+        if (code == '?') {
+            fputs("Try 'outrigger intercept --help'.\n", stderr);
+            return EXIT_USAGE;
+        }
+        if (code == OPTION_HELP) {
+            fputs(help, stdout);
+            *ret_is_done = true;
+            return EXIT_OK;
+        }
+        if (!take_option(intercept, (enum option_code)code, optarg)) {
+            if (optarg == NULL) {
+                return usage("one of --install, --check, --print, --remove at a time", "");
+            }
+            fprintf(stderr, "outrigger intercept: --%s: not usable: '%s'\n",
+                    option_table[index].name, optarg);
+            return EXIT_USAGE;
+        }
+    }
+    if (optind < argc) {
+        return usage("unexpected argument: ", argv[optind]);
+    }
+    if (intercept->action == ACTION_NONE) {
+        return usage("one of --install, --check, --print, --remove is needed", "");
+    }
+    if (!intercept->has_proxy_uid && intercept->action != ACTION_REMOVE) {
+        return usage("--proxy-uid is needed: without it the proxy's own traffic would loop", "");
+    }
+    if (intercept->redirection.outbound_port == 0 && intercept->redirection.inbound_port == 0) {
+        return usage("--outbound-port 0 and --inbound-port 0 leave nothing to redirect", "");
+    }
+    return EXIT_OK;
+}
+
+/* ---- environment ---- */
+
+/*
+ * Make the capabilities that we may use effective, and ambient, so that the tools have them too. A
+ * file capability on our program is permitted and not effective (+p), because +ep would make it
+ * unusable where capabilities are dropped. Returns whether CAP_NET_ADMIN is there.
+ */
+static bool raise_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    const uint32_t wanted = (1U << CAP_NET_ADMIN) | (1U << CAP_NET_RAW);
+    if (syscall(SYS_capget, &header, data) != 0 ||
+        (data[0].permitted & (1U << CAP_NET_ADMIN)) == 0) {
+        return false;
+    }
+    data[0].effective |= data[0].permitted & wanted;
+    data[0].inheritable |= data[0].permitted & wanted;
+    if (syscall(SYS_capset, &header, data) == 0) {
+        /* Refused at worst where the securebits say so; root's tools have their capabilities
+         * without it. */
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0);
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW, 0, 0);
+    }
+    return true;
+}
+
+static bool has_ipv6_addresses(void)
+{
+    FILE *file = fopen("/proc/net/if_inet6", "re");
+    bool has = file != NULL && fgetc(file) != EOF;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return has;
+}
+
+/* Run a tool whose answer matters only if it fails. `what` completes "could not ...". */
+static bool run_or_say(const char *const argv[], const char *input, const char *what)
+{
+    struct tool_result result = {0};
+    struct error error = tool_run(argv, input, &result);
+    if (error_is(error)) {
+        fprintf(stderr, "outrigger intercept: could not %s: %s: %s\n", what, argv[0],
+                error_text(error.code));
+        return false;
+    }
+    bool is_good = result.status == 0;
+    if (!is_good) {
+        fprintf(stderr, "outrigger intercept: could not %s: %s ended with status %d:\n%.2000s",
+                what, argv[0], result.status, result.output);
+        if (strstr(result.output, "No such file") != NULL ||
+            strstr(result.output, "not supported") != NULL ||
+            strstr(result.output, "missing kernel module") != NULL) {
+            fputs("The node's kernel lacks a module; load nft_redir, nft_chain_nat and nf_nat (or "
+                  "xt_REDIRECT, "
+                  "xt_owner, xt_multiport, xt_comment for iptables; nft_tproxy or xt_TPROXY for "
+                  "--udp).\n",
+                  stderr);
+        }
+    }
+    tool_result_finish(&result);
+    return is_good;
+}
+
+/* Does the tool run and succeed? What it says is dropped. */
+static bool is_usable(const char *const argv[])
+{
+    struct tool_result result = {0};
+    if (error_is(tool_run(argv, NULL, &result))) {
+        return false;
+    }
+    bool is_good = result.status == 0;
+    tool_result_finish(&result);
+    return is_good;
+}
+
+static bool is_nft_usable(void)
+{
+    const char *const argv[] = {"nft", "list", "tables", NULL};
+    return is_usable(argv);
+}
+
+/* The name of an xtables program: "iptables" or "ip6tables", the variant, "-save" or "-restore". */
+struct tool_name {
+    char text[32];
+};
+
+static struct tool_name iptables_name(const struct intercept *intercept,
+                                      enum redirection_family family, const char *verb)
+{
+    struct tool_name name;
+    snprintf(name.text, sizeof(name.text), "%s%s-%s",
+             family == REDIRECTION_FAMILY_IPV6 ? "ip6tables" : "iptables",
+             intercept->iptables_variant, verb);
+    return name;
+}
+
+/* The system's choice first; then the variant that works on this kernel. */
+static bool choose_iptables(struct intercept *intercept)
+{
+    static const char *const variants[] = {"", "-nft", "-legacy"};
+    enum redirection_family family =
+        redirection_has_family(&intercept->redirection, REDIRECTION_FAMILY_IPV4)
+            ? REDIRECTION_FAMILY_IPV4
+            : REDIRECTION_FAMILY_IPV6;
+    for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
+        intercept->iptables_variant = variants[i];
+        struct tool_name save = iptables_name(intercept, family, "save");
+        const char *const argv[] = {save.text, "-t", "nat", NULL};
+        if (is_usable(argv)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Choose the back end and prove that it can be used; says what is missing. */
+static bool prepare(struct intercept *intercept)
+{
+    if (!raise_capabilities()) {
+        fputs("outrigger intercept: the capability NET_ADMIN is missing.\n"
+              "Run it as root in the pod's network namespace, or give the init container\n"
+              "securityContext: {runAsUser: 0, capabilities: {drop: [ALL], add: [NET_ADMIN, "
+              "NET_RAW]}}.\n"
+              "--print shows the rules without it.\n",
+              stderr);
+        return false;
+    }
+    if (intercept->backend != BACKEND_IPTABLES && is_nft_usable()) {
+        intercept->backend = BACKEND_NFT;
+        return true;
+    }
+    if (intercept->backend == BACKEND_NFT) {
+        fprintf(stderr, "outrigger intercept: %s\n",
+                tool_exists("nft")
+                    ? "nft cannot list tables here: the kernel lacks nf_tables, or a security "
+                      "profile refuses it"
+                    : "nft is missing: install the package nftables, or use --backend iptables");
+        return false;
+    }
+    if (choose_iptables(intercept)) {
+        intercept->backend = BACKEND_IPTABLES;
+        return true;
+    }
+    fprintf(stderr, "outrigger intercept: %s\n",
+            tool_exists("iptables-restore")
+                ? "iptables is there and cannot read its nat table: the kernel lacks it, or a "
+                  "security profile "
+                  "refuses it (NET_RAW may be missing)"
+                : "neither nft nor iptables-restore is usable: install the package nftables");
+    return false;
+}
+
+/* Which families to work on: without IPv6 in the namespace there is nothing of it to redirect. */
+static bool is_family_here(const struct intercept *intercept, enum redirection_family family)
+{
+    return redirection_has_family(&intercept->redirection, family) &&
+           (family == REDIRECTION_FAMILY_IPV4 || has_ipv6_addresses());
+}
+
+static const enum redirection_family both_families[] = {REDIRECTION_FAMILY_IPV4,
+                                                        REDIRECTION_FAMILY_IPV6};
+
+/* ---- routing of marked datagrams ---- */
+
+struct ip_commands {
+    const char *family;
+    char mark[16];
+    char table[16];
+};
+
+static struct ip_commands ip_commands_make(enum redirection_family family)
+{
+    struct ip_commands commands = {.family = family == REDIRECTION_FAMILY_IPV6 ? "-6" : "-4"};
+    snprintf(commands.mark, sizeof(commands.mark), "0x%x", REDIRECTION_UDP_MARK);
+    snprintf(commands.table, sizeof(commands.table), "%d", REDIRECTION_UDP_TABLE);
+    return commands;
+}
+
+/* Until the kernel says that there is none: earlier runs may have left several. */
+static void remove_ip_rule(const struct ip_commands *commands)
+{
+    const char *const argv[] = {"ip",           commands->family, "rule",          "del", "fwmark",
+                                commands->mark, "lookup",         commands->table, NULL};
+    for (int i = 0; i < RULES_DELETED_MAX && is_usable(argv); i++) {
+    }
+}
+
+static bool install_ip_rule(enum redirection_family family)
+{
+    struct ip_commands commands = ip_commands_make(family);
+    const char *const rule[] = {"ip",          commands.family, "rule",         "add", "fwmark",
+                                commands.mark, "lookup",        commands.table, NULL};
+    const char *const route[] = {"ip",    commands.family, "route", "replace",
+                                 "local", "default",       "dev",   "lo",
+                                 "table", commands.table,  NULL};
+    remove_ip_rule(&commands);
+    return run_or_say(rule, NULL,
+                      "add the routing rule of --udp (is the package iproute2 there?)") &&
+           run_or_say(route, NULL, "add the route of --udp");
+}
+
+static void remove_ip_routing(enum redirection_family family)
+{
+    struct ip_commands commands = ip_commands_make(family);
+    const char *const flush[] = {"ip",    commands.family, "route", "flush",
+                                 "table", commands.table,  NULL};
+    remove_ip_rule(&commands);
+    is_usable(flush);
+}
+
+/* Does the tool's answer contain the text? */
+static bool is_said(const char *const argv[], const char *wanted)
+{
+    struct tool_result result = {0};
+    if (error_is(tool_run(argv, NULL, &result))) {
+        return false;
+    }
+    bool is_there = strstr(result.output, wanted) != NULL;
+    tool_result_finish(&result);
+    return is_there;
+}
+
+static size_t check_ip_routing(enum redirection_family family)
+{
+    struct ip_commands commands = ip_commands_make(family);
+    const char *const rules[] = {"ip", commands.family, "rule", "show", NULL};
+    const char *const routes[] = {"ip",    commands.family, "route", "show",
+                                  "table", commands.table,  NULL};
+    char wanted[64];
+    snprintf(wanted, sizeof(wanted), "fwmark %s lookup %s", commands.mark, commands.table);
+    size_t missing_count = 0;
+    if (!is_said(rules, wanted)) {
+        printf("missing: ip %s rule add %s\n", commands.family, wanted);
+        missing_count++;
+    }
+    if (!is_said(routes, "local default dev lo")) {
+        printf("missing: ip %s route add local default dev lo table %s\n", commands.family,
+               commands.table);
+        missing_count++;
+    }
+    return missing_count;
+}
+
+/* ---- self-test ---- */
+
+enum probe_result {
+    PROBE_PASSED,
+    PROBE_FAILED,
+    PROBE_SKIPPED,
+};
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+static socklen_t fill_address(enum redirection_family family, const char *text, uint16_t port,
+                              union address *ret_address)
+{
+    *ret_address = (union address){0};
+    if (family == REDIRECTION_FAMILY_IPV6) {
+        ret_address->v6.sin6_family = AF_INET6;
+        ret_address->v6.sin6_port = htons(port);
+        inet_pton(AF_INET6, text, &ret_address->v6.sin6_addr);
+        return sizeof(ret_address->v6);
+    }
+    ret_address->v4.sin_family = AF_INET;
+    ret_address->v4.sin_port = htons(port);
+    inet_pton(AF_INET, text, &ret_address->v4.sin_addr);
+    return sizeof(ret_address->v4);
+}
+
+/* Is the original destination of this accepted connection the address that was dialled? */
+static bool is_redirected_from(int fd, enum redirection_family family, const union address *dialled)
+{
+    union address original = {0};
+    socklen_t size = sizeof(original);
+    if (family == REDIRECTION_FAMILY_IPV6) {
+        return getsockopt(fd, IPPROTO_IPV6, IP6T_SO_ORIGINAL_DST, &original, &size) == 0 &&
+               memcmp(&original.v6.sin6_addr, &dialled->v6.sin6_addr,
+                      sizeof(original.v6.sin6_addr)) == 0;
+    }
+    return getsockopt(fd, IPPROTO_IP, SO_ORIGINAL_DST, &original, &size) == 0 &&
+           original.v4.sin_addr.s_addr == dialled->v4.sin_addr.s_addr;
+}
+
+static enum probe_result dial_probe(int listener, enum redirection_family family, uint16_t port)
+{
+    union address address;
+    socklen_t size = fill_address(
+        family, family == REDIRECTION_FAMILY_IPV6 ? REDIRECTION_PROBE_IPV6 : REDIRECTION_PROBE_IPV4,
+        port, &address);
+    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return PROBE_SKIPPED;
+    }
+    enum probe_result result = PROBE_FAILED;
+    struct pollfd waiting = {.fd = listener, .events = POLLIN};
+    if (connect(fd, &address.any, size) < 0 && errno != EINPROGRESS) {
+        /* Without a route nothing can be dialled, so nothing can escape either. */
+        result = errno == ENETUNREACH || errno == EHOSTUNREACH || errno == EADDRNOTAVAIL
+                     ? PROBE_SKIPPED
+                     : PROBE_FAILED;
+    } else if (poll(&waiting, 1, PROBE_TIMEOUT_MS) == 1) {
+        int accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        if (accepted >= 0) {
+            result = is_redirected_from(accepted, family, &address) ? PROBE_PASSED : PROBE_FAILED;
+            close(accepted);
+        }
+    }
+    close(fd);
+    return result;
+}
+
+/* Listen where the proxy will, dial the self-test's address, and see whether the connection
+ * arrives. */
+static enum probe_result probe(enum redirection_family family, uint16_t port)
+{
+    union address address;
+    bool is_ipv6 = family == REDIRECTION_FAMILY_IPV6;
+    socklen_t size = fill_address(family, is_ipv6 ? "::1" : "127.0.0.1", port, &address);
+    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return PROBE_SKIPPED;
+    }
+    int one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    enum probe_result result = PROBE_SKIPPED;
+    /* A bind that fails is the running proxy: its own self-test answers in /healthz/ready. */
+    if (bind(fd, &address.any, size) == 0 && listen(fd, 1) == 0) {
+        result = dial_probe(fd, family, port);
+    }
+    close(fd);
+    return result;
+}
+
+static size_t check_probe(enum redirection_family family, uint16_t port)
+{
+    const char *name = family == REDIRECTION_FAMILY_IPV6 ? "IPv6" : "IPv4";
+    switch (probe(family, port)) {
+    case PROBE_PASSED:
+        printf("%s: a connection to the self-test's address arrives at port %u\n", name, port);
+        return 0;
+    case PROBE_SKIPPED:
+        printf("%s: not dialled (no route, or the proxy holds port %u and tests itself)\n", name,
+               port);
+        return 0;
+    case PROBE_FAILED:
+        break;
+    }
+    printf("%s: the rules are there, yet a connection to the self-test's address does not arrive "
+           "at port %u; is lo "
+           "up, and does another rule or an eBPF program of the node redirect first?\n",
+           name, port);
+    return 1;
+}
+
+/* ---- actions ---- */
+
+/* Text of the rules for a child's standard input. */
+struct text {
+    char *data;
+    size_t size;
+    FILE *file;
+};
+
+static bool text_open(struct text *text)
+{
+    text->file = open_memstream(&text->data, &text->size);
+    if (text->file == NULL) {
+        fputs("outrigger intercept: out of memory\n", stderr);
+    }
+    return text->file != NULL;
+}
+
+static bool text_close(struct text *text)
+{
+    return fclose(text->file) == 0;
+}
+
+static bool feed_nft(const struct intercept *intercept, bool is_removal)
+{
+    static const char *const argv[] = {"nft", "-f", "-", NULL};
+    struct text text = {0};
+    if (!text_open(&text)) {
+        return false;
+    }
+    if (is_removal) {
+        redirection_print_nft_removal(text.file);
+    } else {
+        redirection_print_nft(&intercept->redirection, text.file);
+    }
+    bool is_good =
+        text_close(&text) &&
+        run_or_say(argv, text.data, is_removal ? "remove the rules" : "install the rules");
+    free(text.data);
+    return is_good;
+}
+
+/* What iptables-save lists for one family; NULL when it cannot be run. The caller frees. */
+static char *list_iptables(const struct intercept *intercept, enum redirection_family family)
+{
+    struct tool_name save = iptables_name(intercept, family, "save");
+    const char *const argv[] = {save.text, NULL};
+    struct tool_result result = {0};
+    struct error error = tool_run(argv, NULL, &result);
+    if (error_is(error)) {
+        fprintf(stderr, "outrigger intercept: %s: %s\n", save.text, error_text(error.code));
+        return NULL;
+    }
+    if (result.status != 0) {
+        fprintf(stderr, "outrigger intercept: %s ended with status %d:\n%.2000s", save.text,
+                result.status, result.output);
+        tool_result_finish(&result);
+    }
+    return result.output;
+}
+
+static bool restore_iptables(const struct intercept *intercept, enum redirection_family family,
+                             bool is_removal)
+{
+    struct tool_name restore = iptables_name(intercept, family, "restore");
+    const char *const test[] = {restore.text, "--noflush", "--wait=30", "--test", NULL};
+    const char *const apply[] = {restore.text, "--noflush", "--wait=30", NULL};
+    char *listing = list_iptables(intercept, family);
+    struct text text = {0};
+    if (listing == NULL || !text_open(&text)) {
+        free(listing);
+        return false;
+    }
+    struct redirection_iptables_state state = redirection_iptables_state(listing);
+    free(listing);
+    if (is_removal) {
+        redirection_print_iptables_removal(&state, text.file);
+    } else {
+        redirection_print_iptables(&intercept->redirection, family, &state, text.file);
+    }
+    /* Tables are committed one by one: a dry run of all of them first leaves nothing half done. */
+    bool is_good =
+        text_close(&text) &&
+        (text.size == 0 ||
+         (run_or_say(test, text.data, "prove the rules") &&
+          run_or_say(apply, text.data, is_removal ? "remove the rules" : "install the rules")));
+    free(text.data);
+    return is_good;
+}
+
+static int print(const struct intercept *intercept)
+{
+    const struct redirection *redirection = &intercept->redirection;
+    const struct redirection_iptables_state nothing = {0};
+    if (intercept->backend != BACKEND_IPTABLES) {
+        puts("# nft -f -");
+        redirection_print_nft(redirection, stdout);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        enum redirection_family family = both_families[i];
+        const char *ip = family == REDIRECTION_FAMILY_IPV6 ? "-6" : "-4";
+        if (!redirection_has_family(redirection, family)) {
+            continue;
+        }
+        if (intercept->backend == BACKEND_IPTABLES) {
+            printf("# %s-restore --noflush\n",
+                   family == REDIRECTION_FAMILY_IPV6 ? "ip6tables" : "iptables");
+            redirection_print_iptables(redirection, family, &nothing, stdout);
+        }
+        if (redirection->has_udp) {
+            printf("# ip %s rule add fwmark 0x%x lookup %d\n", ip, REDIRECTION_UDP_MARK,
+                   REDIRECTION_UDP_TABLE);
+            printf("# ip %s route replace local default dev lo table %d\n", ip,
+                   REDIRECTION_UDP_TABLE);
+        }
+    }
+    return EXIT_OK;
+}
+
+static size_t check_nft(const struct intercept *intercept)
+{
+    static const char *const argv[] = {"nft", "list", "table", "inet", "outrigger", NULL};
+    struct tool_result result = {0};
+    struct error error = tool_run(argv, NULL, &result);
+    if (error_is(error)) {
+        printf("nft: %s\n", error_text(error.code));
+        return 1;
+    }
+    size_t missing_count = 1;
+    if (result.status != 0) {
+        puts("missing: the nft table inet outrigger; run outrigger intercept --install");
+    } else {
+        missing_count = redirection_compare(&intercept->redirection, intercept->redirection.family,
+                                            result.output, stdout);
+    }
+    tool_result_finish(&result);
+    return missing_count;
+}
+
+static size_t check_iptables(const struct intercept *intercept, enum redirection_family family)
+{
+    char *listing = list_iptables(intercept, family);
+    if (listing == NULL) {
+        return 1;
+    }
+    size_t missing_count = 0;
+    if (!redirection_iptables_state(listing).has_tcp_chains) {
+        printf("missing: the chains of %s; run outrigger intercept --install\n",
+               family == REDIRECTION_FAMILY_IPV6 ? "IPv6" : "IPv4");
+        missing_count = 1;
+    } else {
+        missing_count = redirection_compare(&intercept->redirection, family, listing, stdout);
+    }
+    free(listing);
+    return missing_count;
+}
+
+/* Rules first; the self-test only says something when they are all there. */
+static int check(const struct intercept *intercept)
+{
+    const struct redirection *redirection = &intercept->redirection;
+    size_t missing_count = intercept->backend == BACKEND_NFT ? check_nft(intercept) : 0;
+    bool is_here[2] = {false, false};
+    for (size_t i = 0; i < 2; i++) {
+        is_here[i] = is_family_here(intercept, both_families[i]);
+        if (is_here[i] && intercept->backend == BACKEND_IPTABLES) {
+            missing_count += check_iptables(intercept, both_families[i]);
+        }
+        if (is_here[i] && redirection->has_udp) {
+            missing_count += check_ip_routing(both_families[i]);
+        }
+    }
+    if (redirection_has_family(redirection, REDIRECTION_FAMILY_IPV6) && !is_here[1]) {
+        puts("IPv6: this network namespace has no address of it");
+    }
+    for (size_t i = 0; i < 2 && missing_count == 0 && redirection->outbound_port != 0; i++) {
+        missing_count += is_here[i] ? check_probe(both_families[i], redirection->outbound_port) : 0;
+    }
+    if (missing_count == 0) {
+        printf("interception is in force by %s: out to port %u, in to port %u, uid %u passes\n",
+               intercept->backend == BACKEND_NFT ? "nft" : "iptables", redirection->outbound_port,
+               redirection->inbound_port, redirection->proxy_uid);
+    }
+    return missing_count == 0 ? EXIT_OK : EXIT_ENVIRONMENT;
+}
+
+static int install(const struct intercept *intercept)
+{
+    const struct redirection *redirection = &intercept->redirection;
+    if (intercept->backend == BACKEND_NFT && !feed_nft(intercept, false)) {
+        return EXIT_ENVIRONMENT;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        enum redirection_family family = both_families[i];
+        bool is_here = is_family_here(intercept, family);
+        if (is_here && intercept->backend == BACKEND_IPTABLES &&
+            !restore_iptables(intercept, family, false)) {
+            return EXIT_ENVIRONMENT;
+        }
+        if (is_here && redirection->has_udp && !install_ip_rule(family)) {
+            return EXIT_ENVIRONMENT;
+        }
+    }
+    return check(intercept);
+}
+
+/* Both back ends, whichever installed: an image may have changed its tools in between. */
+static int remove_rules(struct intercept *intercept)
+{
+    bool is_good = true;
+    if (intercept->backend != BACKEND_IPTABLES && is_nft_usable()) {
+        is_good = feed_nft(intercept, true);
+    }
+    if (intercept->backend != BACKEND_NFT && choose_iptables(intercept)) {
+        for (size_t i = 0; i < 2; i++) {
+            struct tool_name save = iptables_name(intercept, both_families[i], "save");
+            if (tool_exists(save.text)) {
+                is_good = restore_iptables(intercept, both_families[i], true) && is_good;
+            }
+        }
+    }
+    remove_ip_routing(REDIRECTION_FAMILY_IPV4);
+    remove_ip_routing(REDIRECTION_FAMILY_IPV6);
+    return is_good ? EXIT_OK : EXIT_ENVIRONMENT;
+}
+
+int intercept_main(int argc, char **argv)
+{
+    struct intercept intercept = {
+        .redirection = {.outbound_port = 15001, .inbound_port = 15006, .health_port = 15021}};
+    bool is_done = false;
+    int status = parse(argc, argv, &intercept, &is_done);
+    if (status != EXIT_OK || is_done) {
+        return status;
+    }
+    if (intercept.action == ACTION_PRINT) {
+        return print(&intercept);
+    }
+    enum backend wanted = intercept.backend;
+    if (!prepare(&intercept)) {
+        return EXIT_ENVIRONMENT;
+    }
+    switch (intercept.action) {
+    case ACTION_INSTALL:
+        return install(&intercept);
+    case ACTION_CHECK:
+        return check(&intercept);
+    case ACTION_REMOVE:
+        intercept.backend = wanted;
+        return remove_rules(&intercept);
+    case ACTION_PRINT:
+    case ACTION_NONE:
+        break;
+    }
+    return EXIT_USAGE;
+}
