@@ -528,7 +528,7 @@ FALLIBLE route_yaml_create(const char *file, struct bytes content,
     }
     yaml->file = file;
     yaml->diagnostics = diagnostics;
-    struct error error = OK;
+    struct error error;
     if (content.size > ROUTE_FILE_BYTES_MAX) {
         error = refuse(yaml, (struct cursor){0, 0}, "too-large", "the file is larger than 8 MiB");
     } else {
