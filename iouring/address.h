@@ -66,3 +66,12 @@ uint64_t address_hash(const struct address *address);
 
 /* 127.0.0.0/8 or ::1. */
 bool address_is_loopback(const struct address *address);
+
+/*
+ * Of the open socket `fd`: its own address, its peer's, and the destination that it had before
+ * packet redirection (SO_ORIGINAL_DST). Errors: ERROR_NOT_FOUND (not connected; not redirected),
+ * ERROR_UNSUPPORTED, ERROR_OS.
+ */
+FALLIBLE address_of_local(int fd, struct address *ret_address);
+FALLIBLE address_of_peer(int fd, struct address *ret_address);
+FALLIBLE address_of_original(int fd, struct address *ret_address);
