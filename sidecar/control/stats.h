@@ -1,0 +1,102 @@
+/*
+ * Counters, gauges and histograms: one writer each (a worker), read by the control thread with
+ * relaxed loads, printed as Prometheus text. Label values are names from the configuration, enums
+ * and status codes, never a peer's words.
+ *
+ * Series are append-only and never move; STATS_SERIES_MAX a worker, beyond that everything goes to
+ * one series whose labels are "other", and is counted (design 4.7).
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "proxy/cause.h"
+
+enum stats_direction {
+    STATS_OUTBOUND,
+    STATS_INBOUND,
+    STATS_DIRECTION_COUNT
+};
+
+enum stats_protocol {
+    STATS_PROTOCOL_TCP,
+    STATS_PROTOCOL_HTTP1,
+    STATS_PROTOCOL_HTTP2,
+    STATS_PROTOCOL_COUNT
+};
+
+/* One number with one writer. */
+struct stats_cell {
+    _Atomic uint64_t value;
+};
+
+static inline void stats_add(struct stats_cell *cell, uint64_t amount)
+{
+    atomic_store_explicit(&cell->value,
+                          atomic_load_explicit(&cell->value, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
+}
+
+static inline void stats_set(struct stats_cell *cell, uint64_t value)
+{
+    atomic_store_explicit(&cell->value, value, memory_order_relaxed);
+}
+
+static inline uint64_t stats_read(const struct stats_cell *cell)
+{
+    return atomic_load_explicit(&cell->value, memory_order_relaxed);
+}
+
+/* The labels of outrigger_requests_total; empty views print as "". Borrowed for the call. */
+struct stats_request_key {
+    enum stats_direction direction;
+    struct bytes parent;  /* "namespace/service:port"; empty for passed-through traffic */
+    struct bytes route;   /* "namespace/name" */
+    struct bytes rule;    /* name or index */
+    struct bytes backend; /* "service.namespace:port" */
+    uint16_t code;        /* HTTP status; 0 for opaque */
+    uint8_t grpc_status;  /* STATS_NO_GRPC when it is no gRPC */
+};
+
+enum {
+    STATS_NO_GRPC = 255
+};
+
+struct stats; /* one worker's */
+
+/* Errors: ERROR_NO_MEMORY. */
+FALLIBLE stats_create(uint32_t worker, struct stats **ret_stats);
+void stats_destroy(struct stats *stats);
+
+/*
+ * Count one finished request (or opaque connection) with its duration in the series of `key` and in
+ * the histogram of its direction, parent and route. Worker thread; one hash lookup, no allocation
+ * but for a new series.
+ */
+void stats_count_request(struct stats *stats, const struct stats_request_key *key,
+                         uint64_t duration_ns);
+
+/* An accepted connection. `tls`: mesh TLS was spoken. */
+void stats_count_connection(struct stats *stats, enum stats_direction direction,
+                            enum stats_protocol protocol, bool tls);
+void stats_set_active(struct stats *stats, enum stats_direction direction, uint64_t connections);
+
+/* An attempt at `backend` failed; and a connection or request that we refused. */
+void stats_count_endpoint_failure(struct stats *stats, struct bytes backend, enum cause cause);
+void stats_count_refused(struct stats *stats, enum cause cause);
+
+/* The ClusterIP was dialled because no endpoint could be reached (design 4.6 (3)). */
+void stats_count_fallback(struct stats *stats, struct bytes backend);
+
+/* Hits of a rule for `/routes`: a cell that lives as long as the stats; the caller may keep it
+ * beside the rule. */
+struct stats_cell *stats_rule_hits(struct stats *stats, struct bytes parent, struct bytes route,
+                                   struct bytes rule);
+
+/* Payload bytes that passed, by direction: received from and sent to the downstream. */
+void stats_count_bytes(struct stats *stats, enum stats_direction direction, uint64_t received,
+                       uint64_t sent);
