@@ -160,7 +160,8 @@ enum io_event {
     IO_EVENT_CONNECTED = 1 << 0,     /* the connect succeeded; only after io_socket_connect */
     IO_EVENT_RECEIVED = 1 << 1,      /* socket->received has grown */
     IO_EVENT_RECEIVE_ENDED = 1 << 2, /* the peer's FIN, after its last byte; sending goes on */
-    IO_EVENT_SENT = 1 << 3, /* some queued bytes are with the kernel now; see io_socket_unsent */
+    IO_EVENT_SENT = 1 << 3, /* some queued bytes are with the kernel now; see io_socket_unsent. On
+                               the target of a pump only after the end of the source */
     IO_EVENT_FAILED =
         1 << 4, /* connect failed, reset or broken: see socket->error. Call io_close or io_abort */
     IO_EVENT_CLOSED =
@@ -195,7 +196,8 @@ struct io_socket {
     io_socket_fn on_event;
     struct list ready;
     struct list open;  /* all sockets of the thread */
-    struct list dirty; /* has something to submit at the end of the turn */
+    struct list dirty;   /* has something to submit at the end of the turn */
+    struct list holding; /* may hold lent blocks */
     int fd;
     uint32_t events;    /* recorded, not yet delivered */
     struct error error; /* of IO_EVENT_FAILED */
@@ -219,8 +221,11 @@ struct io_socket {
     bool is_receive_disarming;
     bool is_starved;
     bool is_closing;
+    bool is_close_started;
     bool is_reset_wanted;
-    bool is_closed_delivered;
+    bool is_closed;
+    bool is_failure_pending; /* a send failed; reported when the receive is over */
+    bool is_unlend_wanted;   /* copy what is queued as soon as the kernel lets go of it */
     uint16_t ops_in_kernel;
     struct io_op receive_op;
     struct io_op send_op;
@@ -284,7 +289,7 @@ static inline uint64_t io_socket_unsent(const struct io_socket *socket)
  * nothing else. */
 void io_close(struct io_socket *socket);
 
-/* The same with RST to the peer. */
+/* The same with RST to the peer (on a unix socket: as io_close). */
 void io_abort(struct io_socket *socket);
 
 /*
@@ -322,15 +327,18 @@ struct io_listener {
     void (*on_accept)(struct io_listener *listener, int fd);
     void (*on_closed)(struct io_listener *listener);
     struct list open;
+    struct list ready;
+    struct list dirty;
+    struct list starved; /* no descriptor was left: waits for one */
     int fd;
     bool is_armed;
     bool is_paused;
     bool is_closing;
+    bool is_close_started;
+    bool is_closed;
     bool is_disarming;
     struct io_op accept_op;
     struct io_op cancel_op;
-    struct list starved;
-    struct list ready;
     void *driver_data;
 };
 
@@ -355,7 +363,10 @@ void io_listener_open(struct io_listener *listener, struct io *io, int fd,
 void io_listener_pause(struct io_listener *listener);
 void io_listener_resume(struct io_listener *listener);
 
-/* Stop for good; on_closed follows when the kernel is done with it. */
+/*
+ * Stop for good; on_closed follows when the kernel is done with it. Connections that the kernel had
+ * accepted already still come to on_accept before that.
+ */
 void io_listener_close(struct io_listener *listener);
 
 /* ---- readiness of other descriptors (signals, inotify)
@@ -367,9 +378,13 @@ struct io_watch {
     void (*on_closed)(struct io_watch *watch);
     struct list open;
     struct list ready;
+    struct list dirty;
     int fd; /* borrowed: the owner closes it after on_closed */
     bool is_armed;
+    bool is_readable;
     bool is_closing;
+    bool is_close_started;
+    bool is_closed;
     struct io_op poll_op;
     struct io_op cancel_op;
 };

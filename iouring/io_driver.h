@@ -2,8 +2,11 @@
  * Between io.c, which holds what all back ends promise, and a back end, which holds only how.
  *
  * io.c decides: when to receive (credit), what to send, what closing waits for, what is ready. A
- * driver starts ops and says what became of them through the io_note_... calls, from its `wait`
- * only. A driver never calls an owner.
+ * driver starts ops and says what became of them through the io_note_... calls. Those only record,
+ * so a driver may make them from any of its functions, not only from `wait` (an epoll send that
+ * succeeds at once is noted at once). A driver never calls an owner. io.c calls receive_arm, send,
+ * send_end, socket_close, the listener and the watch functions only between callbacks, when it
+ * flushes what a turn changed.
  */
 #pragma once
 
@@ -35,9 +38,16 @@ struct io_driver {
     /* Armed; ask for the end of it. io_note_receive_stopped follows; bytes on the way are noted
      * before it. */
     void (*receive_disarm)(struct io_socket *socket);
-    /* send_queue is not empty, nothing in flight: send from its front -> io_note_sent or
-     * io_note_failed. */
+    /*
+     * send_queue is not empty, send_in_flight is 0: send from its front -> io_note_sent or
+     * io_note_failed. send_in_flight is the driver's: not 0 while io.c must not call again.
+     */
     void (*send)(struct io_socket *socket);
+    /*
+     * The kernel must let go of the blocks of the send in flight, because they are to be copied:
+     * end it -> io_note_sent (of what went out, may be 0). NULL when the kernel holds no blocks.
+     */
+    void (*send_cancel)(struct io_socket *socket);
     /* The queue is empty and FIN is wanted (shutdown(2); cannot fail in a way that matters). */
     void (*send_end)(struct io_socket *socket);
     /*
@@ -70,7 +80,10 @@ void io_note_receive_ended(struct io_socket *socket);
 /* The armed receive is over: 0 (disarmed, credit used up), ENOBUFS (starved: io.c arms again when
  * blocks return). */
 void io_note_receive_stopped(struct io_socket *socket, int error_number);
+/* `size` bytes of the front of send_queue are with the kernel's socket now; releases them. */
 void io_note_sent(struct io_socket *socket, uint32_t size);
+/* Broken; the failed op is over. From a send while a receive is armed it is reported after what can
+ * still be received, so the receive must then come to its end by itself. */
 void io_note_failed(struct io_socket *socket, int error_number);
 void io_note_closed(struct io_socket *socket);
 void io_note_accepted(struct io_listener *listener, int fd);
@@ -81,15 +94,28 @@ void io_note_listener_closed(struct io_listener *listener);
 void io_note_readable(struct io_watch *watch);
 void io_note_watch_closed(struct io_watch *watch);
 
+/*
+ * Create the common part and open `driver` on it. For io_create and io_fake_create. Errors: as
+ * io_create.
+ */
+FALLIBLE io_create_with(const struct io_driver *driver, const struct io_options *options,
+                        struct io **ret_io);
+
 /* An op went to the kernel, or its final completion came. Keeps the counts and the list of ring
  * rule 6. */
 void io_op_begin(struct io *io, struct io_op *op, const char *name);
 void io_op_finish(struct io *io, struct io_op *op);
 
-/* The common part of every back end's state. A driver's own state hangs on `driver_state`. */
+/* A connection that was accepted and not yet given to the listener's owner. */
+struct io_accepted {
+    struct io_listener *listener; /* borrowed */
+    int fd;
+};
+
 struct io_timers;
 struct io_mailbox;
 
+/* The common part of every back end's state. A driver's own state hangs on `driver_state`. */
 struct io {
     const struct io_driver *driver;
     void *driver_state; /* owned by the driver */
@@ -97,6 +123,10 @@ struct io {
     uint64_t now_ns;
     struct io_counters counters;
     struct block_pool *pool; /* owned: blocks lent to the kernel, and the heap slab */
+    /* The driver's receive ends by itself after the credit it was armed with; else io.c disarms. */
+    bool has_kernel_credit;
+    bool is_flushing;
+    bool is_unlending; /* heap budget was left when blocks became scarce */
     struct list ready_sockets;
     struct list ready_listeners;
     struct list ready_watches;
@@ -104,11 +134,20 @@ struct io {
     struct list open_listeners;
     struct list open_watches;
     struct list dirty;
+    struct list dirty_listeners;
+    struct list dirty_watches;
+    struct list holding; /* sockets that may hold lent blocks from one turn to the next */
     struct list starved_sockets;
     struct list starved_listeners;
     struct list tasks;
     struct list ops_in_kernel;
-    struct io_timers *timers;   /* owned */
-    struct io_mailbox *mailbox; /* owned */
+    struct io_accepted *accepted; /* owned: a queue from accepted_first to accepted_count */
+    uint32_t accepted_first;
+    uint32_t accepted_count;
+    uint32_t accepted_capacity;
+    struct io_timer accept_timer; /* tries exhausted listeners again */
+    struct io_timers *timers;     /* owned */
+    struct io_mailbox *mailbox;   /* owned */
+    struct io_message *messages;  /* taken from the mailbox, not yet run */
     uint64_t random[2];
 };

@@ -1,0 +1,24 @@
+/*
+ * What both back ends on real sockets do with plain system calls.
+ */
+#pragma once
+
+#include "iouring/io.h"
+
+/* A non-blocking stream socket for connecting to `remote`, bound to `local` unless that is NULL.
+ * Errors: ERROR_LIMIT, ERROR_OS. */
+FALLIBLE io_os_socket(struct io *io, const struct address *remote, const struct address *local,
+                      int *ret_fd);
+
+/* Check that socket->fd is a stream socket; set TCP_NODELAY. Errors: ERROR_OS. */
+FALLIBLE io_os_adopt(struct io_socket *socket);
+
+/* One of the addresses of a socket. Errors: ERROR_NOT_FOUND, ERROR_OS. */
+FALLIBLE io_os_address(const struct io_socket *socket, enum io_address_kind kind,
+                       struct address *ret_address);
+
+/* Before close(2): FIN now (which also ends ops in the kernel), or RST at the close. */
+void io_os_shut_down(int fd, bool is_reset);
+
+/* CLOCK_MONOTONIC. */
+uint64_t io_os_now(const struct io *io);
