@@ -238,6 +238,7 @@ static int parse(int argc, char **argv, struct intercept *intercept, bool *ret_i
     int code = 0;
     int index = 0;
     optind = 1;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): this subcommand has one thread */
     while ((code = getopt_long(argc, argv, "", option_table, &index)) != -1) {
         if (code == '?') {
             fputs("Try 'outrigger intercept --help'.\n", stderr);

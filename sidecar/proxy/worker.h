@@ -152,4 +152,5 @@ struct worker_query {
 
 #define WORKER_QUERY_END UINT64_MAX
 
+/* Hand `query` to the worker, which answers it rows at a time. Any thread. */
 void worker_ask(struct worker *worker, struct worker_query *query);
