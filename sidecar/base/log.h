@@ -37,6 +37,15 @@ bool log_ring_write(struct log_ring *ring, struct bytes line);
 /* Consumer. Takes whole lines, newline-terminated, at most `size` bytes; 0 when there are none. */
 size_t log_ring_read(struct log_ring *ring, uint8_t *out, size_t size);
 
+/*
+ * Consumer. Ask to be woken by the next line: true when the ring is empty and `wake` (below) will
+ * be called, once, on the producer's thread; false when there is something to read already.
+ */
+bool log_ring_sleep(struct log_ring *ring);
+
+/* What wakes the consumer; set before the producer starts. */
+void log_ring_set_wake(struct log_ring *ring, void (*wake)(void *argument), void *argument);
+
 /* Lines dropped so far. Any thread. */
 uint64_t log_ring_dropped(const struct log_ring *ring);
 
@@ -55,6 +64,14 @@ static inline bool log_is_on(enum log_level level)
  * (NULL: stderr). */
 void log_line(struct log_ring *ring, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Write all of `text` to `fd` as far as that does not block; false when something was left out. */
+bool log_write(int fd, struct bytes text);
+
+/* "2026-11-24T13:00:00.123Z" into `out` (at least 32 bytes); returns the length. */
+size_t log_timestamp(char *out, size_t size);
+
+const char *log_level_name(enum log_level level);
 
 /* Append `text` to `out`, with controls, quotes, backslashes and bytes above 0x7e escaped; returns
  * the new length. */

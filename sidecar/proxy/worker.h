@@ -58,9 +58,10 @@ struct worker_options {
     uint32_t listeners_count;
     struct worker *const
         *workers; /* borrowed: all of them, filled before the first turn; for handing over */
-    struct snapshot *snapshot; /* one reference is taken over */
-    struct stats *stats;       /* borrowed */
-    struct log_ring *log;      /* borrowed */
+    struct snapshot *snapshot;   /* one reference is taken over */
+    struct stats *stats;         /* borrowed */
+    struct log_ring *log;        /* borrowed: to standard error */
+    struct log_ring *access_log; /* borrowed: to standard output */
 };
 
 /* Create the worker on the calling thread, without a thread of its own: tests, on the fake I/O.
