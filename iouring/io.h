@@ -195,7 +195,7 @@ struct io_socket {
     struct io *io; /* borrowed */
     io_socket_fn on_event;
     struct list ready;
-    struct list open;  /* all sockets of the thread */
+    struct list open;    /* all sockets of the thread */
     struct list dirty;   /* has something to submit at the end of the turn */
     struct list holding; /* may hold lent blocks */
     int fd;
