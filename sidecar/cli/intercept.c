@@ -835,6 +835,9 @@ static int install(const struct intercept *intercept)
         if (is_here && redirection->has_udp && !install_ip_rule(family)) {
             return EXIT_ENVIRONMENT;
         }
+        if (!redirection->has_udp) {
+            remove_ip_routing(family);
+        }
     }
     return check(intercept);
 }

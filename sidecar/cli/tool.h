@@ -10,7 +10,7 @@
 #include "base/error.h"
 
 /* Listings are cut here; a table of ours with every exclusion is under 64 KiB. */
-#define TOOL_OUTPUT_BYTES_MAX (256 * 1024)
+#define TOOL_OUTPUT_BYTES_MAX ((size_t)256 * 1024)
 
 struct tool_result {
     int status;   /* exit status, or 128 + the signal that ended it */
