@@ -43,6 +43,8 @@ struct transport_filter_ops {
 struct transport_filter {
     const struct transport_filter_ops *ops;
     enum transport_filter_state state;
+    struct buffer plain;   /* the transport's: out of the filter and not yet taken */
+    struct buffer pending; /* the transport's: to be sent once the handshake is done */
 };
 
 struct transport_events {
@@ -59,14 +61,18 @@ struct transport {
     struct io_socket socket;
     const struct transport_events *events;
     struct transport_filter *filter; /* owned; NULL: plain */
-    struct buffer plain;             /* decrypted and not yet taken; unused when plain */
-    struct buffer pending;           /* to be sent once the handshake is done */
     struct io_timer linger;
     uint32_t receive_window_bytes; /* at most this much unconsumed input is held */
     uint32_t send_high_bytes;      /* transport_room is 0 from here on */
+    uint32_t linger_bytes;         /* may still be drained before a lingering close gives up */
+    uint8_t linger_ticks;
+    bool is_connected;
     bool is_open;
+    bool is_full; /* transport_room was 0 and has not been given again */
     bool is_closing;
+    bool is_lingering;
     bool is_end_delivered;
+    bool is_send_end_wanted; /* once the handshake is done */
 };
 
 struct transport_options {
@@ -74,7 +80,8 @@ struct transport_options {
     uint32_t send_high_bytes;      /* 64 KiB; room is given again below half of it */
 };
 
-/* Take an accepted descriptor over. Errors: as io_socket_adopt; the descriptor is closed then. */
+/* Take an accepted descriptor over; it is open at once, without on_open. Errors: as
+ * io_socket_adopt; the descriptor is closed then. */
 FALLIBLE transport_adopt(struct transport *transport, struct io *io, int fd,
                          const struct transport_options *options,
                          const struct transport_events *events);
@@ -84,9 +91,9 @@ FALLIBLE transport_connect(struct transport *transport, struct io *io, const str
                            const struct address *local, const struct transport_options *options,
                            const struct transport_events *events);
 
-/* Put `filter` (owned from here on) between; before the first byte, or with `received` bytes
- * already read, which go through it. on_open follows when its handshake is done. Errors: of the
- * filter. */
+/* Put `filter` (owned from here on, also on failure) between; before the first byte, or with bytes
+ * already received, which go through it at once: events may come from within this call. on_open
+ * follows when its handshake is done. Errors: of the filter, before anything was received. */
 FALLIBLE transport_set_filter(struct transport *transport, struct transport_filter *filter);
 
 /* What was received and not consumed; consume from it. Reading goes on as it shrinks: call
@@ -100,7 +107,7 @@ void transport_resume(struct transport *transport);
 FALLIBLE transport_send(struct transport *transport, struct buffer *bytes);
 
 /* How much transport_send takes before it is full; 0: wait for on_room. */
-uint64_t transport_room(const struct transport *transport);
+uint64_t transport_room(struct transport *transport);
 
 /* Half-close: close_notify and FIN behind what is queued. */
 void transport_send_end(struct transport *transport);
@@ -119,5 +126,5 @@ void transport_abort(struct transport *transport);
 
 /* Both transports plain, open and empty: let the kernel side move bytes `from` -> `to`
  * (io_pump_start). */
-bool transport_can_pump(const struct transport *from, const struct transport *to);
+bool transport_can_pump(struct transport *from, struct transport *to);
 FALLIBLE transport_pump(struct transport *from, struct transport *to);
