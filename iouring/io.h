@@ -176,6 +176,7 @@ struct io_op {
     const char *name; /* static storage */
     struct list in_kernel;
     uint64_t since_ns;
+    int fd;
     void *owner;  /* borrowed: the socket, listener or watch that embeds it */
     uint8_t kind; /* the driver's */
     bool is_in_kernel;

@@ -18,8 +18,8 @@ struct io_driver {
     FALLIBLE (*open)(struct io *io, const struct io_options *options);
     void (*close)(struct io *io);
 
-    /* Submit everything started since the last call, wait at most `wait_ns` (0: not at all), note
-     * all completions. */
+    /* Submit everything started since the last call, wait at most `wait_ns` (0: not at all;
+     * CLOCK_NEVER: as long as it takes), note all completions. */
     FALLIBLE (*wait)(struct io *io, uint64_t wait_ns);
     uint64_t (*now)(const struct io *io);
 
@@ -32,8 +32,8 @@ struct io_driver {
     (const struct io_socket *socket, enum io_address_kind kind, struct address *ret_address);
     FALLIBLE (*adopt)(struct io_socket *socket);
 
-    /* socket->credit_bytes > 0, not armed, not starved -> io_note_received.., until
-     * io_note_receive_stopped. */
+    /* socket->credit_bytes > 0; io.c has set is_receive_armed -> io_note_received.., until
+     * io_note_receive_stopped or io_note_receive_ended, which clear it. */
     void (*receive_arm)(struct io_socket *socket);
     /* Armed; ask for the end of it. io_note_receive_stopped follows; bytes on the way are noted
      * before it. */
@@ -77,13 +77,17 @@ void io_note_connected(struct io_socket *socket, int error_number);
 void io_note_received(struct io_socket *socket, struct block *block, const uint8_t *data,
                       uint32_t size);
 void io_note_receive_ended(struct io_socket *socket);
-/* The armed receive is over: 0 (disarmed, credit used up), ENOBUFS (starved: io.c arms again when
- * blocks return). */
+/*
+ * The armed receive is over: 0 (disarmed, credit used up; io.c arms again while there is credit),
+ * ENOBUFS (starved: io.c arms again when blocks return), else the errno that it failed with.
+ */
 void io_note_receive_stopped(struct io_socket *socket, int error_number);
 /* `size` bytes of the front of send_queue are with the kernel's socket now; releases them. */
 void io_note_sent(struct io_socket *socket, uint32_t size);
-/* Broken; the failed op is over. From a send while a receive is armed it is reported after what can
- * still be received, so the receive must then come to its end by itself. */
+/*
+ * A send failed, or there was no memory. A broken connection (EPIPE, ECONNRESET) is reported after
+ * what can still be received, so an armed receive must then come to its end by itself.
+ */
 void io_note_failed(struct io_socket *socket, int error_number);
 void io_note_closed(struct io_socket *socket);
 void io_note_accepted(struct io_listener *listener, int fd);
@@ -103,7 +107,7 @@ FALLIBLE io_create_with(const struct io_driver *driver, const struct io_options 
 
 /* An op went to the kernel, or its final completion came. Keeps the counts and the list of ring
  * rule 6. */
-void io_op_begin(struct io *io, struct io_op *op, const char *name);
+void io_op_begin(struct io *io, struct io_op *op, const char *name, int fd);
 void io_op_finish(struct io *io, struct io_op *op);
 
 /* A connection that was accepted and not yet given to the listener's owner. */
@@ -125,8 +129,6 @@ struct io {
     struct block_pool *pool; /* owned: blocks lent to the kernel, and the heap slab */
     /* The driver's receive ends by itself after the credit it was armed with; else io.c disarms. */
     bool has_kernel_credit;
-    bool is_flushing;
-    bool is_unlending; /* heap budget was left when blocks became scarce */
     struct list ready_sockets;
     struct list ready_listeners;
     struct list ready_watches;

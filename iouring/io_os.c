@@ -1,0 +1,196 @@
+/* Plain system calls of both back ends. */
+#include "iouring/io_os.h"
+
+#include <errno.h>
+#include <linux/netfilter_ipv4.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+
+enum {
+    BACKLOG_DEFAULT = 4096,
+    IPV6_ORIGINAL_DST = 80, /* IP6T_SO_ORIGINAL_DST; its header clashes with netinet/in.h */
+};
+
+static struct error last_error(void)
+{
+    return error_from_errno(errno);
+}
+
+static bool set_option(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value)) == 0;
+}
+
+static struct error bind_to(int fd, const struct address *address)
+{
+    struct sockaddr_storage storage;
+    socklen_t size = address_to_sockaddr(address, &storage);
+    return bind(fd, (const struct sockaddr *)&storage, size) == 0 ? OK : last_error();
+}
+
+static int domain_of(const struct address *address)
+{
+    switch (address->family) {
+    case ADDRESS_IPV4:
+        return AF_INET;
+    case ADDRESS_IPV6:
+        return AF_INET6;
+    case ADDRESS_UNIX:
+        return AF_UNIX;
+    default:
+        return -1;
+    }
+}
+
+static struct error prepare(int fd, const struct address *remote, const struct address *local)
+{
+    if (remote->family != ADDRESS_UNIX && !set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)) {
+        return last_error();
+    }
+    if (local == NULL || local->family == ADDRESS_NONE) {
+        return OK;
+    }
+    if (local->port == 0 && local->family != ADDRESS_UNIX) {
+        /* The port is chosen at connect, when the whole four-tuple must be unique, not the port. */
+        (void)set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    }
+    return bind_to(fd, local);
+}
+
+struct error io_os_socket(struct io *io, const struct address *remote, const struct address *local,
+                          int *ret_fd)
+{
+    (void)io;
+    int fd = socket(domain_of(remote), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return last_error();
+    }
+    struct error error = prepare(fd, remote, local);
+    if (error_is(error)) {
+        close(fd);
+        return error;
+    }
+    *ret_fd = fd;
+    return OK;
+}
+
+struct error io_os_adopt(struct io_socket *socket)
+{
+    /* One call for the usual case: only TCP takes this option. */
+    if (set_option(socket->fd, IPPROTO_TCP, TCP_NODELAY, 1)) {
+        return OK;
+    }
+    int type = 0;
+    socklen_t size = sizeof(type);
+    if (getsockopt(socket->fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
+        return last_error();
+    }
+    return type == SOCK_STREAM ? OK : error_make(ERROR_OS, ESOCKTNOSUPPORT);
+}
+
+static struct error original_destination(int fd, struct sockaddr_storage *storage, socklen_t *size)
+{
+    struct sockaddr_storage own;
+    socklen_t own_size = sizeof(own);
+    if (getsockname(fd, (struct sockaddr *)&own, &own_size) != 0) {
+        return last_error();
+    }
+    bool is_v4 =
+        own.ss_family == AF_INET ||
+        (own.ss_family == AF_INET6 &&
+         IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)(const void *)&own)->sin6_addr));
+    int result = is_v4 ? getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, storage, size)
+                       : getsockopt(fd, SOL_IPV6, IPV6_ORIGINAL_DST, storage, size);
+    /* ENOENT: no such conntrack entry; ENOPROTOOPT, EOPNOTSUPP: no conntrack, or a unix socket. */
+    return result == 0 ? OK : error_make(ERROR_NOT_FOUND, errno);
+}
+
+struct error io_os_address(const struct io_socket *socket, enum io_address_kind kind,
+                           struct address *ret_address)
+{
+    struct sockaddr_storage storage = {0};
+    socklen_t size = sizeof(storage);
+    switch (kind) {
+    case IO_ADDRESS_LOCAL:
+        if (getsockname(socket->fd, (struct sockaddr *)&storage, &size) != 0) {
+            return last_error();
+        }
+        break;
+    case IO_ADDRESS_PEER:
+        if (getpeername(socket->fd, (struct sockaddr *)&storage, &size) != 0) {
+            return last_error();
+        }
+        break;
+    case IO_ADDRESS_ORIGINAL:
+        TRY(original_destination(socket->fd, &storage, &size));
+        break;
+    }
+    return address_from_sockaddr((const struct sockaddr *)&storage, size, ret_address);
+}
+
+void io_os_shut_down(int fd, bool is_reset)
+{
+    if (!is_reset) {
+        (void)shutdown(fd, SHUT_RDWR); /* ENOTCONN: the peer was first */
+        return;
+    }
+    /* No shutdown: its FIN would tell the peer that all is well before the RST says otherwise. */
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+uint64_t io_os_now(const struct io *io)
+{
+    (void)io;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static struct error set_up_listener(int fd, const struct io_listen_options *options)
+{
+    bool is_inet = options->address.family != ADDRESS_UNIX;
+    if (is_inet &&
+        !(set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
+          set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1))) { /* inherited by accepted ones */
+        return last_error();
+    }
+    if (options->address.family == ADDRESS_IPV6 &&
+        !set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options->is_v6_only)) {
+        return last_error();
+    }
+    if (options->is_reuse_port && !set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) {
+        return last_error();
+    }
+    if (options->is_transparent) {
+        bool is_set = options->address.family == ADDRESS_IPV6
+                          ? set_option(fd, SOL_IPV6, IPV6_TRANSPARENT, 1)
+                          : set_option(fd, SOL_IP, IP_TRANSPARENT, 1);
+        if (!is_set) {
+            return last_error();
+        }
+    }
+    TRY(bind_to(fd, &options->address));
+    int backlog = options->backlog == 0 ? BACKLOG_DEFAULT : options->backlog;
+    return listen(fd, backlog) == 0 ? OK : last_error();
+}
+
+struct error io_listen_socket(const struct io_listen_options *options, int *ret_fd)
+{
+    int fd = socket(domain_of(&options->address), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return last_error();
+    }
+    struct error error = set_up_listener(fd, options);
+    if (error_is(error)) {
+        close(fd);
+        return error;
+    }
+    *ret_fd = fd;
+    return OK;
+}
