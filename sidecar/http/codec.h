@@ -17,9 +17,17 @@
  * and on_room that it takes more.
  *
  * Calls never re-enter: an event may call any function here, also on the exchange that it came
- * from. Memory of an exchange is the owner's; after `on_reset`, or after exchange_reset, or when
- * both directions have ended, the codec holds no pointer to it. A codec is destroyed only from
- * outside its own calls.
+ * from. Events of exchanges come only from within the connection's calls (codec_receive,
+ * codec_receive_end, codec_set_room, codec_expire, codec_destroy), never from within those of the
+ * exchange's owner; what an owner's call makes due is delivered by the next call of the connection,
+ * which on_output or on_input_wanted asks for. Memory of an exchange is the owner's; after
+ * `on_reset`, exchange_reset or `on_done` the codec holds no pointer to it. A codec is destroyed
+ * only from outside its own calls.
+ *
+ * An upgrade request (head->is_upgrade) is not at its end with its head, although it has no body:
+ * after a 101 the tunnel's bytes follow. Any other final response ends it without a word: the
+ * server's codec marks is_receive_over when that response's head is sent, the client's codec marks
+ * is_send_over before it calls on_head.
  */
 #pragma once
 
@@ -83,8 +91,8 @@ struct exchange_events {
     void (*on_reset)(struct exchange *exchange, enum exchange_reset reason, struct error error);
     /* exchange_room has grown from 0. */
     void (*on_room)(struct exchange *exchange);
-    /* Everything sent on the exchange has left for the transport, and its receiving half had ended:
-     * it is over. */
+    /* Both halves are over and what was sent is in `out`: the last event of an exchange that ended
+     * well. */
     void (*on_done)(struct exchange *exchange);
 };
 
@@ -97,8 +105,9 @@ struct exchange {
     uint64_t granted_bytes;  /* may still be delivered */
     uint64_t received_bytes; /* of data (not framing), for the log */
     uint64_t sent_bytes;
-    bool is_receive_over; /* end or reset was delivered */
-    bool is_send_over;    /* exchange_end, a head with is_end, or a reset was sent */
+    bool is_receive_begun; /* client: some byte of an answer came, so the request was seen (F10) */
+    bool is_receive_over;  /* end or reset was delivered, or nothing more is wanted */
+    bool is_send_over;     /* exchange_end, a head with is_end, or a reset was sent */
     bool is_tunnel;
 };
 
@@ -144,6 +153,7 @@ struct codec {
     bool is_draining;            /* says that it will close: no new exchanges */
     bool is_reusable;            /* client: another exchange may be opened when none is */
     bool is_idle_timeout_wanted; /* server: between exchanges, or waiting for a head */
+    bool is_head_timeout_wanted; /* server: part of a head has come (reliability A19) */
 };
 
 struct codec_ops {
@@ -159,8 +169,9 @@ struct codec_ops {
     void (*reset)(struct exchange *exchange, enum exchange_reset reason);
     void (*grant)(struct exchange *exchange);
     uint64_t (*room)(const struct exchange *exchange);
-    void (*on_transport_room)(struct codec *codec);
+    void (*on_flushed)(struct codec *codec);
     void (*drain)(struct codec *codec);
+    void (*expire)(struct codec *codec);
     void (*destroy)(struct codec *codec);
 };
 
@@ -169,28 +180,32 @@ struct codec_ops {
 
 /*
  * Work on received bytes: consume what can be, deliver events. What stays in `input` is wanted
- * later (no grant, or an earlier exchange is not over). Errors: the connection cannot go on; out
- * and the wants are still honoured first.
+ * later (no grant, or an earlier exchange is not over). Call it once when the codec is made, also
+ * with nothing: an opaque server's exchange begins then, because its peer may be waiting to be
+ * spoken to. Errors: the connection cannot go on; out and the wants are still honoured first.
  */
 static inline MUST_USE struct error codec_receive(struct codec *codec, struct buffer *input)
 {
     return codec->ops->receive(codec, input);
 }
 
-/* The receiving side ended; `input` had been consumed as far as it can be. Events follow. */
+/*
+ * The receiving side ended. What codec_receive had left in `input` is still to be given to it: a
+ * clean or truncated end takes effect behind the last byte, a reset at once. Events follow.
+ */
 static inline void codec_receive_end(struct codec *codec, enum codec_end end)
 {
     codec->ops->receive_end(codec, end);
 }
 
-/* The transport took bytes: transport_room is what it takes now. on_room events follow. */
+/*
+ * `out` was given to the transport, or the transport has more room: `room` is what it takes now.
+ * Call it after every flush. on_room and on_done follow.
+ */
 static inline void codec_set_room(struct codec *codec, uint64_t room)
 {
-    bool has_grown = codec->transport_room == 0 && room > 0;
     codec->transport_room = room;
-    if (has_grown) {
-        codec->ops->on_transport_room(codec);
-    }
+    codec->ops->on_flushed(codec);
 }
 
 /* Finish what is open, then close: `Connection: close` on the next response, GOAWAY in two steps;
@@ -198,6 +213,13 @@ static inline void codec_set_room(struct codec *codec, uint64_t room)
 static inline void codec_drain(struct codec *codec)
 {
     codec->ops->drain(codec);
+}
+
+/* The time is up that is_head_timeout_wanted or is_idle_timeout_wanted asked for: HTTP/1.1 answers
+ * 408 when part of a head has come, HTTP/2 says GOAWAY; both then want to be closed. */
+static inline void codec_expire(struct codec *codec)
+{
+    codec->ops->expire(codec);
 }
 
 /* Resets what is open (EXCHANGE_RESET_CONNECTION) and frees the codec. Accepts NULL. */

@@ -90,7 +90,9 @@ struct message_head {
     bool is_upgrade;         /* a valid WebSocket upgrade request, or a 101 */
     bool is_trailers_wanted; /* TE: trailers was sent */
     bool is_grpc;            /* content-type application/grpc... */
-    uint32_t wire_bytes;     /* size of the head as received */
+    /* The head as HTTP/1.1 received it and found it valid, where unchanged fields lie side by side;
+     * {NULL, 0} for others. */
+    struct bytes wire;
 };
 
 /* The first field of a known name that is not dropped; NULL when absent. */
