@@ -100,3 +100,45 @@ struct stats_cell *stats_rule_hits(struct stats *stats, struct bytes parent, str
 /* Payload bytes that passed, by direction: received from and sent to the downstream. */
 void stats_count_bytes(struct stats *stats, enum stats_direction direction, uint64_t received,
                        uint64_t sent);
+
+/* ---- reading: control thread ---- */
+
+/* A growing text, malloc'd; `is_failed` once memory ran out. */
+struct stats_text {
+    char *data;
+    size_t length;
+    size_t capacity;
+    bool is_failed;
+};
+
+/* Append formatted text. */
+void stats_print(struct stats_text *text, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void stats_text_finish(struct stats_text *text);
+
+/* One number that control knows by itself, printed beside the workers' series. */
+struct stats_gauge {
+    const char *name; /* with labels where it has any:
+                         "outrigger_config_reloads_total{result=\"applied\"}" */
+    const char *help; /* NULL: the same family as the row before */
+    bool is_counter;
+    double value;
+};
+
+/*
+ * All series of all workers, summed by equal labels, then `gauges`, in the Prometheus text format
+ * (version 0.0.4).
+ */
+void stats_write_prometheus(struct stats *const *workers, uint32_t workers_count,
+                            const struct stats_gauge *gauges, uint32_t gauges_count,
+                            struct stats_text *text);
+
+/* The sum of one rule's hits over all workers. */
+uint64_t stats_rule_hits_sum(struct stats *const *workers, uint32_t workers_count,
+                             struct bytes parent, struct bytes route, struct bytes rule);
+
+/* Connections open now, over all workers. */
+uint64_t stats_active_sum(struct stats *const *workers, uint32_t workers_count);
+
+/* Series that were folded into "other", over all workers. */
+uint64_t stats_folded_sum(struct stats *const *workers, uint32_t workers_count);
