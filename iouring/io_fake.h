@@ -163,6 +163,7 @@ struct io_fake_peer *io_fake_connect(struct io *io, const struct io_fake_client 
 
 /* ---- peers ---- */
 
+/* What the test hangs on the peer, and how it answers from now on. */
 void *io_fake_owner(const struct io_fake_peer *peer);
 void io_fake_set_owner(struct io_fake_peer *peer, void *owner);
 void io_fake_set_script(struct io_fake_peer *peer, const struct io_fake_script *script);
@@ -194,6 +195,7 @@ struct bytes io_fake_received(const struct io_fake_peer *peer);
 /* Forget the first `size` of them. */
 void io_fake_consume(struct io_fake_peer *peer, size_t size);
 
+/* All that arrived so far, also what on_data took. */
 uint64_t io_fake_received_bytes(const struct io_fake_peer *peer);
 /* Queued by io_fake_send and not yet received by the code under test. */
 uint64_t io_fake_unsent_bytes(const struct io_fake_peer *peer);

@@ -95,7 +95,7 @@ struct error io_os_adopt(struct io_socket *socket)
 
 static struct error original_destination(int fd, struct sockaddr_storage *storage, socklen_t *size)
 {
-    struct sockaddr_storage own;
+    struct sockaddr_storage own = {0};
     socklen_t own_size = sizeof(own);
     if (getsockname(fd, (struct sockaddr *)&own, &own_size) != 0) {
         return last_error();

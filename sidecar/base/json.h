@@ -14,6 +14,7 @@
 
 struct json;
 
+/* New values, owned by the caller until they are put or pushed. NULL without memory. */
 struct json *json_new_object(void);
 struct json *json_new_array(void);
 /* Bytes that are not UTF-8 become U+FFFD. */
@@ -32,6 +33,7 @@ void json_put(struct json *object, const char *key, struct json *value);
 /* Append `value` (owned by `array` from here on, also on failure). */
 void json_push(struct json *array, struct json *value);
 
+/* Accepts NULL. */
 void json_release(struct json *value);
 
 /*

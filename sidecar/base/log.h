@@ -71,6 +71,7 @@ bool log_write(int fd, struct bytes text);
 /* "2026-11-24T13:00:00.123Z" into `out` (at least 32 bytes); returns the length. */
 size_t log_timestamp(char *out, size_t size);
 
+/* "error", "warning", "info" or "debug"; static storage. */
 const char *log_level_name(enum log_level level);
 
 /* Append `text` to `out`, with controls, quotes, backslashes and bytes above 0x7e escaped; returns

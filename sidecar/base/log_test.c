@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -31,7 +32,7 @@ static void *produce(void *argument)
         char line[32];
         int size = snprintf(line, sizeof(line), "line %d", i);
         while (!log_ring_write(consumer->ring, bytes_make(line, (size_t)size))) {
-            usleep(10); /* full: the test wants all of them */
+            sched_yield(); /* full: the test wants all of them */
         }
     }
     return NULL;
