@@ -234,6 +234,8 @@ struct io_socket {
     struct io_op cancel_op;
     struct io_op close_op;
     struct list starved;
+    struct list driver_link;
+    uint32_t driver_bits;
     void *driver_data; /* the driver's: pipe of a splicing pump, peer of a fake socket */
 };
 
@@ -340,6 +342,8 @@ struct io_listener {
     bool is_disarming;
     struct io_op accept_op;
     struct io_op cancel_op;
+    struct list driver_link;
+    uint32_t driver_bits;
     void *driver_data;
 };
 
