@@ -8,6 +8,7 @@
 
 import itertools
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,10 @@ sys.dont_write_bytecode = True
 import netns  # noqa: E402
 import objects  # noqa: E402
 import proxy as proxy_module  # noqa: E402
+
+# A thousand connections from one test, each with two ends here.
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
 
 ONLY_IO = os.environ.get("OUTRIGGER_TEST_IO")
 
@@ -108,3 +113,18 @@ def start(request, directory, outrigger):
     yield make
     for proxy in reversed(request.node.proxies):
         proxy.stop()
+
+
+@pytest.fixture
+def mesh(world, outrigger, config, start, io):
+    """mesh(objects...) -> a ready proxy in the pod, behind real redirection, with those objects mounted."""
+
+    def make(*items, options=(), intercept=(), **more):
+        result = world.pod.run(outrigger, "intercept", "--install", "--proxy-uid", proxy_module.UID, *intercept)
+        assert result.returncode == 0, result.stdout + result.stderr
+        directory = config(*items)
+        made = start(directory, world.pod, uid=proxy_module.UID, io=io, options=options, **more)
+        made.config = directory
+        return made
+
+    return make

@@ -11,6 +11,7 @@ anywhere. `world()` makes the two namespaces of every test:
 import contextlib
 import ctypes
 import itertools
+import json
 import os
 import subprocess
 import threading
@@ -54,6 +55,8 @@ class Namespace:
         self.name = f"or-{label}-{os.getpid()}-{next(counter)}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.path = f"/run/netns/{self.name}"
+        # Without duplicate address detection an address is usable at once.
+        self.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0", check=True)
         self.ip("link", "set", "lo", "up")
 
     def close(self):
@@ -158,6 +161,10 @@ def world():
             namespace.ip("address", "add", f"{address}/24", "dev", "eth0")
             namespace.ip("address", "add", f"{address6}/64", "dev", "eth0", "nodad")
             namespace.ip("link", "set", "eth0", "up")
+        # The kernel defers the first neighbour discovery of a new link by a second; nobody here needs it.
+        for namespace, other, address6 in ((pod, node, NODE6), (node, pod, POD6)):
+            mac = json.loads(other.run("ip", "-json", "link", "show", "eth0").stdout)[0]["address"]
+            namespace.ip("neighbour", "replace", address6, "lladdr", mac, "dev", "eth0", "nud", "permanent")
         pod.ip("route", "add", "default", "via", NODE)
         pod.ip("route", "add", "default", "via", NODE6)
         yield World(pod, node)

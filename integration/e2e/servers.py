@@ -288,3 +288,9 @@ def program(host, *arguments, log, ready, uid=None):
 def is_installed(name):
     return any(os.access(os.path.join(directory, name), os.X_OK)
                for directory in ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"))
+
+
+def free_port(host, address="127.0.0.1"):
+    """A port that nobody has; the caller takes it soon."""
+    with listen(host, address, 0) as listener:
+        return listener.getsockname()[1]

@@ -1,0 +1,192 @@
+"""Bounds: whoever exhausts something pays for it himself."""
+
+import asyncio
+import resource
+import time
+
+import pytest
+
+import servers
+from objects import endpoint_slice, port, service
+
+VIP, GREEDY_VIP = "10.96.0.10", "10.96.0.11"
+POD, GREEDY_POD = "10.1.1.11", "10.1.1.12"
+PORT = 7000
+OBJECTS = [
+    service("echo", VIP, [port(PORT, "tcp")]),
+    endpoint_slice("echo", [POD], PORT, "tcp"),
+    service("greedy", GREEDY_VIP, [port(PORT, "tcp")]),
+    endpoint_slice("greedy", [GREEDY_POD], PORT, "tcp"),
+]
+STALLED = 1000
+
+
+async def echo(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
+
+
+async def pour(reader, writer):
+    """Sends without end; drain() holds it while nobody reads."""
+    data = bytes(65536)
+    try:
+        while True:
+            writer.write(data)
+            await writer.drain()
+    except (ConnectionError, asyncio.CancelledError):
+        writer.transport.abort()
+
+
+async def swallow(reader, writer):
+    """Accepts and never reads: asyncio stops reading at its limit."""
+    reader._transport.pause_reading()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        writer.transport.abort()
+
+
+async def ping(count):
+    """Round-trip times of a healthy client, in seconds."""
+    reader, writer = await asyncio.open_connection(VIP, PORT)
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        writer.write(b"ping")
+        await reader.readexactly(4)
+        times.append(time.perf_counter() - began)
+    writer.close()
+    return times
+
+
+def p99(times):
+    return sorted(times)[int(len(times) * 0.99)]
+
+
+def quiet_p99(near):
+    """The best of three, on a machine that does other things too."""
+    return min(p99(near.run(ping(1000))) for _ in range(3))
+
+
+async def open_stalled(sends):
+    async def one():
+        reader, writer = await asyncio.open_connection(GREEDY_VIP, PORT, limit=1024)
+        reader._transport.pause_reading()
+        return writer, asyncio.create_task(pour(reader, writer)) if sends else None
+
+    opened = []
+    for _ in range(STALLED // 50):
+        opened += await asyncio.gather(*(one() for _ in range(50)))
+    return opened
+
+
+async def abort(opened):
+    for writer, task in opened:
+        writer.transport.abort()
+        if task is not None:
+            task.cancel()
+
+
+@pytest.mark.parametrize("who", ["clients", "upstreams"])
+def test_a_thousand_that_never_read_cost_only_themselves(world, mesh, who):
+    for address in (POD, GREEDY_POD):
+        world.add_pod(address)
+    with servers.Loop(world.node) as far, servers.Loop(world.node) as greedy, \
+         servers.Loop(world.pod) as near, servers.Loop(world.pod) as stalled:
+        far.serve(echo, POD, PORT)
+        greedy.serve(pour if who == "clients" else swallow, GREEDY_POD, PORT)
+        proxy = mesh(*OBJECTS)
+        before = quiet_p99(near)
+        base = proxy.resident_bytes()
+        opened = stalled.run(open_stalled(who == "upstreams"), 60)
+        servers.wait_until(lambda: proxy.metric("outrigger_connections_active", direction="outbound") >= STALLED,
+                           "all of them are accepted")
+
+        # Stalled for good: the proxy stops using the processor.
+        def is_still():
+            began = proxy.cpu_seconds()
+            near.run(asyncio.sleep(0.3))
+            return proxy.cpu_seconds() - began <= 0.02
+
+        servers.wait_until(is_still, "all of them are stalled", 30)
+        grown = proxy.resident_bytes() - base
+        loaded = quiet_p99(near)
+        stalled.run(abort(opened))
+        assert grown <= STALLED * 256 * 1024, f"{grown / STALLED / 1024:.0f} KiB each"
+        assert loaded < 2 * max(before, 0.0005), f"p99 {before * 1e6:.0f} us quiet, {loaded * 1e6:.0f} us beside them"
+        servers.wait_until(lambda: proxy.metric("outrigger_connections_active", direction="outbound") <= 1,
+                           "they are gone", 20)
+        assert near.run(ping(10))
+
+
+def test_out_of_descriptors_it_serves_again_when_they_are_back(world, mesh):
+    world.add_pod(POD)
+
+    async def connect_many():
+        async def one():
+            try:
+                return await asyncio.wait_for(asyncio.open_connection(VIP, PORT), 3)
+            except (OSError, asyncio.TimeoutError):
+                return None
+
+        made = await asyncio.gather(*(one() for _ in range(500)))
+        return [(writer, None) for _, writer in filter(None, made)]
+
+    with servers.Loop(world.node) as far, servers.Loop(world.pod) as near:
+        far.serve(echo, POD, PORT)
+        proxy = mesh(*OBJECTS, limits={resource.RLIMIT_NOFILE: 64})
+        opened = near.run(connect_many())
+        assert len(opened) > 64, "the kernel accepts what the proxy cannot"
+        near.run(abort(opened))
+
+        def serves():
+            async def once():
+                reader, writer = await asyncio.open_connection(VIP, PORT)
+                writer.write(b"ping")
+                answer = await asyncio.wait_for(reader.readexactly(4), 2)
+                writer.close()
+                return answer
+
+            try:
+                return near.run(once()) == b"ping"
+            except (OSError, EOFError, asyncio.TimeoutError):
+                return False
+
+        servers.wait_until(serves, "it serves again", 15)
+        for _ in range(20):
+            assert serves()
+        assert proxy.is_ready()
+        # The other listener lives too.
+        with servers.Echo(world.pod, "0.0.0.0", 8080):
+            with servers.connect(world.node, "10.1.0.2", 8080) as client:
+                client.sendall(b"in")
+                assert servers.read_exactly(client, 2) == b"in"
+
+
+def test_memory_returns_after_ten_rounds_of_connections(world, mesh):
+    """Round after round on the same proxy: what the first rounds took is what the later rounds use."""
+    world.add_pod(POD)
+
+    async def round_of(count):
+        async def one():
+            reader, writer = await asyncio.open_connection(VIP, PORT)
+            writer.write(bytes(20000))
+            await reader.readexactly(20000)
+            writer.close()
+
+        await asyncio.gather(*(one() for _ in range(count)))
+
+    with servers.Loop(world.node) as far, servers.Loop(world.pod) as near:
+        far.serve(echo, POD, PORT)
+        proxy = mesh(*OBJECTS)
+        for _ in range(3):
+            near.run(round_of(100))
+        base = proxy.resident_bytes()
+        for _ in range(10):
+            near.run(round_of(100))
+        assert proxy.resident_bytes() - base <= 1 << 20

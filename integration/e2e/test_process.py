@@ -1,0 +1,276 @@
+"""The process: start, readiness, signals, drain, exit statuses, the admin socket, and --listen without any privilege."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import netns
+import servers
+from objects import endpoint_slice, port, service
+from proxy import HEALTH, OUTBOUND, UID
+
+VIP = "10.96.0.10"
+
+
+@pytest.fixture
+def restricted(host, config, start, io):
+    """restricted(port of the upstream, ...) -> a proxy with one --listen port before it, in the machine's own namespace."""
+
+    def make(upstream_port, options=(), app_protocol="tcp", **more):
+        objects = [service("echo", VIP, [port(80, "main", app_protocol)]),
+                   endpoint_slice("echo", ["127.0.0.1"], upstream_port, "main")]
+        directory = config(*objects)
+        listen_port = servers.free_port(host)
+        made = start(directory, host, io=io, health=servers.free_port(host), options=[
+            "--outbound-port", 0, "--inbound-port", 0, "--listen", f"{listen_port}=echo.shop:80", *options], **more)
+        made.config = directory
+        made.objects = objects
+        made.listen_port = listen_port
+        return made
+
+    return make
+
+
+def echo_once(host, port_number, data=b"hello"):
+    with servers.connect(host, "127.0.0.1", port_number) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        return servers.read_all(client)
+
+
+# ---- --listen ----
+
+
+def test_a_listen_port_counts_as_dialled_to_its_service(host, restricted):
+    with servers.Echo(host, "127.0.0.1") as server:
+        proxy = restricted(server.port)
+        assert echo_once(host, proxy.listen_port) == b"hello"
+        [line] = proxy.wait_access_lines(1)
+        assert "echo" in line["parent"]
+
+
+# ---- exit statuses ----
+
+
+def run(outrigger, *arguments, environment=None):
+    return subprocess.run([outrigger, *map(str, arguments)], capture_output=True, text=True, timeout=20,
+                          env={**os.environ, **(environment or {})})
+
+
+def quiet_options(host, directory):
+    return ["--health-port", servers.free_port(host), "--inbound-port", 0, "--outbound-port", 0,
+            "--admin-socket", os.path.join(directory, "admin.sock")]
+
+
+def test_a_configuration_that_is_refused_at_first_start_is_status_78(host, outrigger, directory):
+    with open(os.path.join(directory, "broken.yaml"), "w") as file:
+        file.write("kind: Service\n  apiVersion: [\n")
+    result = run(outrigger, "proxy", "--config", directory, *quiet_options(host, directory))
+    assert result.returncode == 78, result.stderr
+    assert re.search(r"broken\.yaml:\d+:\d+", result.stderr + result.stdout)
+
+
+def test_a_missing_directory_is_status_1_with_its_name(host, outrigger, directory):
+    result = run(outrigger, "proxy", "--config", directory + "/none", *quiet_options(host, directory))
+    assert result.returncode == 1, result.stderr
+    assert directory + "/none" in result.stderr + result.stdout
+
+
+def test_a_port_in_use_is_status_1_with_its_number(host, outrigger, directory):
+    os.mkdir(directory + "/config")
+    with servers.Echo(host, "127.0.0.1") as server:
+        result = run(outrigger, "proxy", "--config", directory + "/config", "--inbound-port", 0, "--health-port", 0,
+                     "--outbound-port", server.port, "--admin-socket", directory + "/admin.sock")
+    assert result.returncode == 1, result.stderr
+    assert str(server.port) in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["proxy"], ["proxy", "--config", ".", "--io", "poll"],
+                                       ["proxy", "--config", ".", "--surplus"]])
+def test_a_wrong_command_line_is_status_2(outrigger, arguments):
+    result = run(outrigger, *arguments)
+    assert result.returncode == 2
+    assert result.stderr
+
+
+def test_version_and_help_are_status_0(outrigger):
+    assert re.match(r"outrigger \d+\.\d+", run(outrigger, "--version").stdout)
+    for words in (["--help"], ["proxy", "--help"], ["intercept", "--help"], ["admin", "--help"]):
+        result = run(outrigger, *words)
+        assert result.returncode == 0 and "Usage" in result.stdout, words
+
+
+# ---- signals and drain ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_proxy_ends_at_once_with_status_0(host, restricted, number):
+    proxy = restricted(servers.free_port(host))
+    began = time.monotonic()
+    proxy.signal(number)
+    assert proxy.process.wait(5) == 0
+    assert time.monotonic() - began < 2
+
+
+def test_draining_finishes_what_is_open(host, restricted):
+    with servers.Echo(host, "127.0.0.1") as server:
+        proxy = restricted(server.port)
+        with servers.connect(host, "127.0.0.1", proxy.listen_port) as client:
+            client.sendall(b"before ")
+            assert servers.read_exactly(client, 7) == b"before "
+            proxy.signal(signal.SIGTERM)
+            servers.wait_until(lambda: proxy.get("/healthz/ready")[0] == 503, "readiness is 503")
+            assert "draining" in proxy.get("/healthz/ready")[1]
+            assert proxy.get("/healthz/live")[0] == 200
+            assert echo_once(host, proxy.listen_port) == b"hello", "outbound still accepts"
+            client.sendall(b"after")
+            client.shutdown(socket.SHUT_WR)
+            assert servers.read_all(client) == b"after"
+        assert proxy.process.wait(5) == 0
+
+
+def test_the_drain_deadline_cuts_and_says_so_with_status_4(host, restricted):
+    with servers.Echo(host, "127.0.0.1") as server:
+        proxy = restricted(server.port, ["--drain-seconds", 1])
+        with servers.connect(host, "127.0.0.1", proxy.listen_port) as client:
+            client.sendall(b"x")
+            servers.read_exactly(client, 1)
+            proxy.signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert proxy.process.wait(5) == 4
+            assert 0.5 < time.monotonic() - began < 3
+
+
+def test_a_second_signal_stops_at_once(host, restricted):
+    with servers.Echo(host, "127.0.0.1") as server:
+        proxy = restricted(server.port)
+        with servers.connect(host, "127.0.0.1", proxy.listen_port) as client:
+            client.sendall(b"x")
+            servers.read_exactly(client, 1)
+            proxy.signal(signal.SIGTERM)
+            servers.wait_until(lambda: proxy.get("/healthz/ready")[0] == 503, "it drains")
+            proxy.signal(signal.SIGTERM)
+            assert proxy.process.wait(2) == 4
+
+
+def test_sighup_reads_everything_again(host, restricted):
+    with servers.Named(host, "127.0.0.1", 0, "one") as one, servers.Named(host, "127.0.0.1", 0, "two") as two:
+        proxy = restricted(one.port)
+        assert echo_once(host, proxy.listen_port) == b"one\n"
+        proxy.config.write(proxy.objects[0], endpoint_slice("echo", ["127.0.0.1"], two.port, "main"))
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_generation(2)
+        servers.wait_until(lambda: echo_once(host, proxy.listen_port) == b"two\n", "the new endpoint is used", 2)
+
+
+def test_a_broken_edit_keeps_the_last_good_configuration(host, restricted):
+    with servers.Named(host, "127.0.0.1", 0, "good") as server:
+        proxy = restricted(server.port)
+        before = proxy.status()
+        proxy.config.write_files({"objects.yaml": "kind: Service\nmetadata: {name: [\n"})
+        code, body = proxy.reload()
+        assert code == 409, body
+        [diagnostic, *_] = body["diagnostics"]
+        assert diagnostic["file"].endswith("objects.yaml") and diagnostic["line"] >= 2
+        after = proxy.status()
+        assert (after["generation"], after["hash"]) == (before["generation"], before["hash"])
+        assert after["lastRefused"]["diagnostics"]
+        assert proxy.metric("outrigger_config_reloads_total", result="refused") >= 1 or \
+            proxy.metric("outrigger_config_reloads_total") >= 1
+        assert echo_once(host, proxy.listen_port) == b"good\n"
+        proxy.config.write(*proxy.objects)
+        code, body = proxy.reload()
+        assert code == 200, body
+        assert proxy.status()["lastRefused"] is None or proxy.status()["hash"] == before["hash"]
+
+
+# ---- health and admin ----
+
+
+def test_the_health_port_answers_its_four_paths(host, restricted):
+    proxy = restricted(servers.free_port(host))
+    assert proxy.get("/healthz/ready") == (200, "ready\n")
+    assert proxy.get("/healthz/live")[0] == 200
+    code, text = proxy.get("/metrics")
+    assert code == 200 and "# TYPE outrigger_config_generation gauge" in text
+    assert proxy.get("/other")[0] == 404
+
+
+def test_admin_commands_answer(host, restricted, io):
+    with servers.Echo(host, "127.0.0.1") as server:
+        proxy = restricted(server.port)
+        status = proxy.status()
+        assert status["ready"] is True and status["notReady"] == []
+        assert status["generation"] == 1 and re.fullmatch(r"[0-9a-f]{12}", status["hash"])
+        assert status["workers"] == 1 and io in status["io"]
+        with servers.connect(host, "127.0.0.1", proxy.listen_port) as client:
+            client.sendall(b"x")
+            servers.read_exactly(client, 1)
+            code, connections = proxy.admin("/connections")
+            assert code == 200 and len(connections) >= 1
+            code, endpoints = proxy.admin("/endpoints")
+            [row] = [row for row in endpoints if str(server.port) in row["address"]]
+            assert row["source"] == "slice" and row["state"] == "ready" and row["connections"] >= 1
+        code, objects = proxy.admin("/config")
+        assert {(item["kind"], item["name"]) for item in objects} >= {("Service", "echo")}
+        code, body = proxy.reload()
+        assert code == 200 and body["hash"] == status["hash"]
+        assert proxy.admin("/nothing")[0] == 404
+        code, body = proxy.admin("/reload")
+        assert code == 405 and {"code", "message"} <= set(body)
+
+
+def test_the_admin_command_line_speaks_to_the_socket(host, restricted, outrigger):
+    proxy = restricted(servers.free_port(host))
+    result = run(outrigger, "admin", "--socket", proxy.admin_path, "--json", "status")
+    assert result.returncode == 0 and '"generation"' in result.stdout
+    result = run(outrigger, "admin", "--socket", proxy.admin_path, "status")
+    assert result.returncode == 0 and result.stdout
+    result = run(outrigger, "admin", "--socket", proxy.admin_path + "-none", "status")
+    assert result.returncode == 1 and proxy.admin_path in result.stderr
+
+
+def test_the_admin_socket_is_closed_to_others(host, restricted):
+    proxy = restricted(servers.free_port(host))
+    assert os.stat(proxy.admin_path).st_mode & 0o777 == 0o600
+
+
+# ---- interception as the proxy sees it ----
+
+
+def test_required_interception_is_ready_only_with_working_rules(world, outrigger, config, start, io):
+    proxy = start(config(), world.pod, uid=UID, io=io, options=["--require-interception"], wait=False)
+
+    def reasons():
+        try:
+            return proxy.get("/healthz/ready")
+        except OSError:
+            return 0, ""
+
+    servers.wait_until(lambda: reasons()[0] == 503 and "interception" in reasons()[1], "it says that nothing is redirected")
+    world.pod.run(outrigger, "intercept", "--install", "--proxy-uid", UID, check=True)
+    servers.wait_until(lambda: reasons() == (200, "ready\n"), "it is ready once the rules work", 15)
+    world.pod.run(outrigger, "intercept", "--remove", check=True)
+    servers.wait_until(lambda: reasons()[0] == 503, "it notices that they are gone", 40)
+
+
+def test_outbound_is_bound_to_loopback_only(world, config, start, io):
+    start(config(), world.pod, uid=UID, io=io)
+    listening = world.pod.run("ss", "-ltnH").stdout
+    assert {line.split()[3] for line in listening.splitlines() if f":{OUTBOUND}" in line} == {
+        f"127.0.0.1:{OUTBOUND}", f"[::1]:{OUTBOUND}"}
+    # The health port is for the kubelet: it must answer from outside.
+    with servers.connect(world.node, netns.POD, HEALTH) as client:
+        client.sendall(b"GET /healthz/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in servers.read_all(client)
+
+
+def test_a_namespace_without_ipv6_is_one_log_line(world, config, start, io):
+    world.pod.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", check=True)
+    proxy = start(config(), world.pod, uid=UID, io=io)
+    assert proxy.is_ready()
