@@ -85,3 +85,10 @@ void *slab_at(const struct slab *slab, uint32_t index)
     CHECK(index < slab->touched);
     return (uint8_t *)header_at(slab, index) + HEADER_BYTES;
 }
+
+bool slab_is_used(const struct slab *slab, const void *object)
+{
+    const uint8_t *header = (const uint8_t *)object - HEADER_BYTES;
+    CHECK(header >= slab->memory && header < slab->memory + slab->stride_bytes * slab->touched);
+    return ((const struct header *)(const void *)header)->is_used;
+}

@@ -39,3 +39,6 @@ void slab_put(struct slab *slab, void *object);
 /* The `index`th object that was ever taken (index < slab->touched), in use or not: for what must be
  * released at the end. */
 void *slab_at(const struct slab *slab, uint32_t index);
+
+/* Is `object`, which came from `slab`, in use? */
+bool slab_is_used(const struct slab *slab, const void *object);
