@@ -501,7 +501,6 @@ static void print_kind(struct stats *const *workers, uint32_t workers_count, enu
     for_each(workers, workers_count, kind, gather, &gathered);
     text->is_failed = text->is_failed || gathered.is_failed;
     if (gathered.count > 0) {
-        /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what is sorted */
         qsort(gathered.items, gathered.count, sizeof(*gathered.items), compare_series);
     }
     for (size_t first = 0; first < gathered.count;) {
