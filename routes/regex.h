@@ -16,6 +16,7 @@
 
 #define ROUTE_REGEX_PATTERN_BYTES_MAX 1024
 #define ROUTE_REGEX_PROGRAM_BYTES_MAX 65536
+#define ROUTE_REGEX_OPEN_REPEATS_MAX 20
 #define ROUTE_REGEX_SUBJECT_BYTES_MAX 8192
 
 struct route_regex;
@@ -43,6 +44,7 @@ struct route_regex_fault {
 FALLIBLE route_regex_create(struct bytes pattern, struct route_regex_fault *fault,
                             struct route_regex **ret_regex);
 
+/* Accepts NULL. */
 void route_regex_destroy(struct route_regex *regex);
 
 /* Does the whole of `subject` match? Reads nothing that another thread writes but `scratch`, which
@@ -50,6 +52,12 @@ void route_regex_destroy(struct route_regex *regex);
 enum route_answer route_regex_match(const struct route_regex *regex, struct bytes subject,
                                     struct route_scratch *scratch);
 
-/* The memory that matching works in: one for each thread. Errors: ERROR_NO_MEMORY. */
+/* Room for one subject, for the caller to assemble it in; route_regex_match reads it, nothing
+ * writes it. */
+uint8_t *route_scratch_subject(struct route_scratch *scratch);
+
+/* Make a scratch; ERROR_NO_MEMORY. */
 FALLIBLE route_scratch_create(struct route_scratch **ret_scratch);
+
+/* Accepts NULL. */
 void route_scratch_destroy(struct route_scratch *scratch);

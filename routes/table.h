@@ -30,6 +30,7 @@ enum route_backend_fault {
     ROUTE_BACKEND_PORT_NOT_FOUND,
     ROUTE_BACKEND_NOT_PERMITTED,
     ROUTE_BACKEND_PROTOCOL_UNSUPPORTED,
+    ROUTE_BACKEND_FILTER_UNSUPPORTED, /* one of its own filters cannot be honoured */
 };
 
 /* A compiled filter. ExtensionRefs to BodyMatch are predicates and not here; a filter that cannot
@@ -91,11 +92,12 @@ struct route_table;
  * mesh). */
 const struct route_rules *route_table_find(const struct route_table *table, uint16_t port);
 
-/* The Service that the table belongs to; borrowed from `table`. */
+/* Whose routes they are: the Service's namespace and name. */
 struct bytes route_table_namespace(const struct route_table *table);
 struct bytes route_table_name(const struct route_table *table);
 
-/* The kind that won the port, and whether its routes are the consumer's. */
+/* The kind in force on the port, and which set of routes (design 5: consumer routes replace
+ * producer routes). */
 enum route_kind route_rules_kind(const struct route_rules *rules);
 enum route_set route_rules_set(const struct route_rules *rules);
 
@@ -132,6 +134,7 @@ struct route_table_source {
     const struct route_table_port *ports;
     uint32_t ports_count;
     const struct route_table_resolver *resolver;
+    uint32_t fail_after; /* test hook: see arena_fail_after; 0 otherwise */
 };
 
 /*
