@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "iouring/io.h"
 #include "routes/load.h"
 
 struct snapshot {
@@ -23,6 +24,7 @@ struct snapshot {
     void (*retire)(struct snapshot *snapshot,
                    void *argument); /* called by the last unref; frees it or posts it on */
     void *retire_argument;
+    struct io_message retire_message; /* for posting it */
 };
 
 /* A worker's use of one snapshot. */

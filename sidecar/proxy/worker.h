@@ -99,7 +99,8 @@ uint64_t worker_last_turn_ns(const struct worker *worker);
 enum worker_query_kind {
     WORKER_QUERY_CONNECTIONS,
     WORKER_QUERY_ENDPOINTS,
-    WORKER_QUERY_DUMP, /* streams by state and age, ops in the kernel by name and age */
+    WORKER_QUERY_DUMP,  /* streams by state and age, ops in the kernel by name and age */
+    WORKER_QUERY_ALIVE, /* no rows: the answer says that the worker turns */
 };
 
 struct worker_connection_row {
