@@ -6,6 +6,7 @@
     config  config(objects...) -> a mounted directory
 """
 
+import contextlib
 import itertools
 import os
 import resource
@@ -21,6 +22,7 @@ sys.dont_write_bytecode = True
 import netns  # noqa: E402
 import objects  # noqa: E402
 import proxy as proxy_module  # noqa: E402
+import servers  # noqa: E402
 
 # A thousand connections from one test, each with two ends here.
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -125,6 +127,29 @@ def mesh(world, outrigger, config, start, io):
         directory = config(*items)
         made = start(directory, world.pod, uid=proxy_module.UID, io=io, options=options, **more)
         made.config = directory
+        return made
+
+    return make
+
+
+@pytest.fixture
+def serving(host):
+    """serving(Kind, ...) -> a started server on loopback, ended with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda kind, *arguments, **options: stack.enter_context(kind(host, "127.0.0.1", *arguments, **options))
+
+
+@pytest.fixture
+def listen(host, config, start, io):
+    """listen(objects...) -> a ready proxy whose `port` counts as dialled to `to`, in the machine's own namespace."""
+
+    def make(*items, to="web.shop:80", options=(), **more):
+        directory = config(*items)
+        port = servers.free_port(host)
+        made = start(directory, host, io=io, health=servers.free_port(host), options=[
+            "--outbound-port", 0, "--inbound-port", 0, "--listen", f"{port}={to}", *options], **more)
+        made.config = directory
+        made.port = port
         return made
 
     return make
