@@ -151,7 +151,7 @@ def test_response_headers_are_set_added_and_removed(shop):
     ({"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"}, "statusCode": 301}, "/old/x", 301, "/new/x"),
     ({"scheme": "https", "hostname": "example.com", "statusCode": 308}, "/old/x", 308, "https://example.com/old/x"),
     ({"hostname": "example.com", "port": 8443}, "/old", 302, "http://example.com:8443/old"),
-])
+], ids=["full path", "prefix", "scheme and host", "host and port"])
 def test_redirects(shop, fields, target, status, location):
     proxy = shop(rule(matches=[path("/old")], filters=[{"type": "RequestRedirect", "requestRedirect": fields}]))
     response = proxy.ask(target, host="web.shop")
@@ -166,7 +166,7 @@ def test_redirects(shop, fields, target, status, location):
     ({"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}, "/api", "GET / HTTP/1.1", "web.shop"),
     ({"path": {"type": "ReplaceFullPath", "replaceFullPath": "/one"}}, "/api/items", "GET /one HTTP/1.1", "web.shop"),
     ({"hostname": "inner.example"}, "/api", "GET /api HTTP/1.1", "inner.example"),
-])
+], ids=["prefix", "prefix to root", "full path", "host"])
 def test_rewrites(shop, fields, target, start, host):
     proxy = shop(rule([V1], [path("/api")], [{"type": "URLRewrite", "urlRewrite": fields}]))
     assert proxy.ask(target).status == 200
@@ -202,7 +202,7 @@ def test_a_request_id_is_added_where_there_is_none_and_kept_where_there_is(shop)
     ([rule([backend("web-v1", 80, 0)])], 500, "no_backend"),
     ([rule([backend("empty", 80)])], 503, "no_endpoints"),
     ([rule([backend("refusing", 80)])], 503, "connect_refused"),
-])
+], ids=["no match", "unknown backend", "unknown port", "weight 0", "no endpoints", "refused"])
 def test_what_cannot_be_served_is_answered_with_its_cause(shop, host, rules, status, cause):
     objects = [service("empty", None, [port(80, "http", "http")]),
                service("refusing", None, [port(80, "http", "http")]),
