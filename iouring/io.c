@@ -34,7 +34,7 @@ static void mark(struct list *list, struct list *node)
     }
 }
 
-static void mark_dirty(struct io_socket *socket)
+void io_mark_dirty(struct io_socket *socket)
 {
     mark(&socket->io->dirty, &socket->dirty);
 }
@@ -89,7 +89,8 @@ struct error io_pump_start(struct io_socket *from, struct io_socket *to)
     from->pumped_bytes += from->received.size;
     if (is_sendable(to)) {
         TRY(buffer_move(&from->received, &to->send_queue, from->received.size));
-        mark_dirty(to);
+        mark(&to->io->holding, &to->holding);
+        io_mark_dirty(to);
     }
     buffer_clear(&from->received);
     from->events &= ~(uint32_t)IO_EVENT_RECEIVED;
@@ -142,7 +143,7 @@ void io_note_connected(struct io_socket *socket, int error_number)
     }
     if (!socket->is_closing) {
         raise_event(socket, IO_EVENT_CONNECTED);
-        mark_dirty(socket);
+        io_mark_dirty(socket);
     }
 }
 
@@ -172,14 +173,15 @@ void io_note_received(struct io_socket *socket, struct block *block, const uint8
             fail(socket, error);
         } else if (socket->pump_to != NULL) {
             socket->pumped_bytes += size;
-            mark_dirty(socket->pump_to);
+            mark(&io->holding, &socket->pump_to->holding);
+            io_mark_dirty(socket->pump_to);
         } else {
             raise_event(socket, IO_EVENT_RECEIVED);
         }
     }
     block_unref(block);
     if (socket->credit_bytes == 0) {
-        mark_dirty(socket);
+        io_mark_dirty(socket);
     }
 }
 
@@ -226,7 +228,7 @@ void io_note_receive_stopped(struct io_socket *socket, int error_number)
     case EINTR:
     case EAGAIN:
     case ECANCELED:
-        mark_dirty(socket);
+        io_mark_dirty(socket);
         return;
     case ENOBUFS:
         io->counters.receive_starved++;
@@ -257,7 +259,7 @@ void io_note_sent(struct io_socket *socket, uint32_t size)
         pump_grant(from);
     }
     if (socket->send_queue.size > 0 || socket->is_send_end_wanted) {
-        mark_dirty(socket);
+        io_mark_dirty(socket);
     }
 }
 
@@ -352,7 +354,7 @@ void io_receive_grant(struct io_socket *socket, uint64_t bytes)
 {
     socket->credit_bytes = clock_add(socket->credit_bytes, bytes); /* saturates */
     if (!socket->is_receive_armed && !socket->is_closing) {
-        mark_dirty(socket);
+        io_mark_dirty(socket);
     }
 }
 
@@ -363,7 +365,8 @@ struct error io_send(struct io_socket *socket, struct buffer *bytes)
         return OK;
     }
     TRY(buffer_move(bytes, &socket->send_queue, bytes->size));
-    mark_dirty(socket);
+    mark(&socket->io->holding, &socket->holding);
+    io_mark_dirty(socket);
     return OK;
 }
 
@@ -371,7 +374,7 @@ void io_send_end(struct io_socket *socket)
 {
     if (is_sendable(socket)) {
         socket->is_send_end_wanted = true;
-        mark_dirty(socket);
+        io_mark_dirty(socket);
     }
 }
 
@@ -386,7 +389,7 @@ static void start_closing(struct io_socket *socket, bool is_reset)
     list_remove(&socket->starved);
     pump_unlink(socket);
     buffer_clear(&socket->received);
-    mark_dirty(socket); /* send_queue stays: the kernel may be reading it */
+    io_mark_dirty(socket); /* send_queue stays: the kernel may be reading it */
 }
 
 void io_close(struct io_socket *socket)
@@ -428,13 +431,15 @@ static void unlend(struct io *io, struct buffer *buffer)
     io->counters.unlent_bytes += before - lent_bytes(buffer);
 }
 
-static void unlend_socket(struct io_socket *socket)
+/* Returns whether something was copied, or will be as soon as the kernel lets go of it. */
+static bool unlend_socket(struct io_socket *socket)
 {
     struct io *io = socket->io;
+    uint64_t before = io->counters.unlent_bytes;
     unlend(io, &socket->received);
     if (socket->send_in_flight == 0 || io->driver->send_cancel == NULL) {
         unlend(io, &socket->send_queue);
-        return;
+        return io->counters.unlent_bytes != before;
     }
     /* The kernel reads from the blocks: it must let go first. Asking costs a resend, so not in
      * vain: slices have headers and classes, hence the factor. */
@@ -442,12 +447,20 @@ static void unlend_socket(struct io_socket *socket)
     if (!socket->is_unlend_wanted && needed > 0 && needed <= block_pool_heap_room(io->pool)) {
         socket->is_unlend_wanted = true;
         io->driver->send_cancel(socket);
+        return true;
     }
+    return io->counters.unlent_bytes != before;
 }
 
-/* Less than a quarter of the blocks is left: copy what waits for slow peers (design 4.4). */
+/*
+ * Less than a quarter of the blocks is left: copy what waits for slow peers (design 4.4). A turn
+ * looks at some sockets; `is_relieving` keeps the next one from sleeping while that helps.
+ */
 static void relieve(struct io *io)
 {
+    struct list kept;
+    list_init(&kept);
+    bool is_useful = false;
     if (io->options.on_scarce != NULL) {
         io->options.on_scarce(io->options.owner);
     }
@@ -457,11 +470,15 @@ static void relieve(struct io *io)
         if (socket->is_closing) {
             continue;
         }
-        unlend_socket(socket);
-        if (socket->received.size > 0 || socket->send_queue.size > 0) {
-            list_append(&io->holding, node);
+        is_useful |= unlend_socket(socket);
+        if (lent_bytes(&socket->received) > 0 || lent_bytes(&socket->send_queue) > 0) {
+            list_append(&kept, node);
+        } else {
+            is_useful = true; /* off the list, which is now shorter */
         }
     }
+    io->is_relieving = is_useful && !list_is_empty(&io->holding);
+    list_move_all(&kept, &io->holding);
 }
 
 static void rearm_starved(struct io *io)
@@ -473,7 +490,7 @@ static void rearm_starved(struct io *io)
         struct io_socket *socket = LIST_OWNER(node, struct io_socket, starved);
         socket->is_starved = false;
         io->counters.receive_rearmed++;
-        mark_dirty(socket);
+        io_mark_dirty(socket);
     }
 }
 
@@ -490,7 +507,6 @@ static void flush_send(struct io_socket *socket)
         unlend(socket->io, &socket->send_queue);
     }
     if (socket->send_queue.size > 0) {
-        mark(&socket->io->holding, &socket->holding);
         driver->send(socket);
     }
     if (socket->send_queue.size == 0 && socket->send_in_flight == 0 && socket->is_send_end_wanted &&
@@ -520,10 +536,13 @@ static void flush_receive(struct io_socket *socket)
 
 static void flush_socket(struct io_socket *socket)
 {
+    const struct io_driver *driver = socket->io->driver;
     if (socket->is_closing) {
         if (!socket->is_close_started) {
             socket->is_close_started = true;
-            socket->io->driver->socket_close(socket, socket->is_reset_wanted);
+            driver->socket_close(socket, socket->is_reset_wanted);
+        } else if (driver->socket_close_more != NULL) {
+            driver->socket_close_more(socket);
         }
         return;
     }
@@ -828,6 +847,10 @@ static void deliver_messages(struct io *io, uint32_t max)
         io->messages = message->next;
         message->run(message);
     }
+    if (io->messages == NULL) {
+        /* Posted while older ones ran: their doorbell may be answered already, so look again. */
+        io->messages = io_mailbox_take_all(io->mailbox);
+    }
 }
 
 static void run_tasks(struct io *io, uint32_t max)
@@ -855,7 +878,7 @@ static uint64_t wait_time(const struct io *io, uint64_t until_ns)
                         !list_is_empty(&io->ready_watches) ||
                         !list_is_empty(&io->dirty_listeners) || !list_is_empty(&io->dirty_watches);
     bool can_rearm = !list_is_empty(&io->starved_sockets) && block_pool_available(io->pool) > 0;
-    if (is_work_left || can_rearm) {
+    if (is_work_left || can_rearm || io->is_relieving) {
         return 0;
     }
     uint64_t next_ns = io_timers_next(io->timers);
@@ -869,6 +892,7 @@ static uint64_t wait_time(const struct io *io, uint64_t until_ns)
 
 struct error io_turn(struct io *io, uint64_t until_ns)
 {
+    io->is_relieving = false;
     if (block_pool_is_scarce(io->pool)) {
         relieve(io);
     }

@@ -56,6 +56,8 @@ struct io_driver {
      * -> io_note_closed, exactly once, when ops_in_kernel is 0.
      */
     void (*socket_close)(struct io_socket *socket, bool is_reset);
+    /* The driver marked a closing socket dirty and wants to go on. NULL where it never does. */
+    void (*socket_close_more)(struct io_socket *socket);
 
     /* A pump from `from` may be taken over (splice); false: io.c moves blocks. May be NULL. */
     bool (*pump)(struct io_socket *from, struct io_socket *to);
@@ -105,6 +107,9 @@ void io_note_watch_closed(struct io_watch *watch);
 FALLIBLE io_create_with(const struct io_driver *driver, const struct io_options *options,
                         struct io **ret_io);
 
+/* Look at `socket` again in the next flush: a driver has something to start that must wait. */
+void io_mark_dirty(struct io_socket *socket);
+
 /* An op went to the kernel, or its final completion came. Keeps the counts and the list of ring
  * rule 6. */
 void io_op_begin(struct io *io, struct io_op *op, const char *name, int fd);
@@ -129,6 +134,7 @@ struct io {
     struct block_pool *pool; /* owned: blocks lent to the kernel, and the heap slab */
     /* The driver's receive ends by itself after the credit it was armed with; else io.c disarms. */
     bool has_kernel_credit;
+    bool is_relieving; /* blocks are scarce and there are more sockets to copy from */
     struct list ready_sockets;
     struct list ready_listeners;
     struct list ready_watches;

@@ -1,0 +1,928 @@
+/*
+ * What every back end promises, on real sockets: each behaviour is one function, run once for each
+ * back end.
+ *
+ * The numbered traps of the ring (io_uring.c, "trap:") are shown by the tests named there.
+ */
+#include "iouring/io.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "iouring/io_driver.h"
+
+enum {
+    PATIENCE_MS = 10000,
+    ENDS_MAX = 512,
+    CREDIT = 64 << 10,
+};
+
+/* What an end does with what it receives. */
+enum manner {
+    MANNER_SINK, /* checks the pattern, drops, grants as much again */
+    MANNER_ECHO, /* sends it back, grants as it is sent */
+    MANNER_KEEP, /* leaves it, grants nothing */
+};
+
+struct world;
+
+/* One side of a connection. */
+struct end {
+    struct io_socket socket;
+    struct world *world;
+    enum manner manner;
+    uint32_t seen;     /* all events so far */
+    uint32_t order[8]; /* the first event sets */
+    uint32_t order_count;
+    uint64_t taken; /* bytes of the pattern that arrived */
+    uint64_t to_send;
+    uint64_t sent_pattern;
+    bool is_end_after_sending;
+    bool is_wrong;
+    bool is_closed;
+    bool is_open;
+};
+
+struct world {
+    struct io *io;
+    struct io_listener listener;
+    struct address address;
+    enum manner manner; /* of accepted ends */
+    uint64_t accepted_to_send;
+    uint64_t accepted_credit;
+    bool is_accepted_ended;
+    struct end ends[ENDS_MAX];
+    uint32_t count;
+    uint32_t accepted;
+    struct end *last_accepted;
+    bool is_listener_closed;
+};
+
+static uint8_t pattern_at(uint64_t position)
+{
+    return (uint8_t)((position * 31 + (position >> 8) * 7 + (position >> 16)) & 0xff);
+}
+
+static void send_pattern(struct end *end)
+{
+    struct io *io = end->world->io;
+    while (end->sent_pattern < end->to_send && io_socket_unsent(&end->socket) < (256 << 10)) {
+        uint8_t bytes[1500];
+        uint64_t left = end->to_send - end->sent_pattern;
+        size_t size = left < sizeof(bytes) ? (size_t)left : sizeof(bytes);
+        for (size_t i = 0; i < size; i++) {
+            bytes[i] = pattern_at(end->sent_pattern + i);
+        }
+        struct buffer buffer = {0};
+        cr_assert(!error_is(buffer_append(&buffer, io_blocks(io), bytes_make(bytes, size))));
+        cr_assert(!error_is(io_send(&end->socket, &buffer)));
+        end->sent_pattern += size;
+    }
+    if (end->sent_pattern == end->to_send && end->is_end_after_sending) {
+        end->is_end_after_sending = false;
+        io_send_end(&end->socket);
+    }
+}
+
+static void check_pattern(struct end *end, const struct buffer *received)
+{
+    uint8_t bytes[4096];
+    struct buffer *buffer = &end->socket.received;
+    cr_assert_eq(buffer, received);
+    while (buffer->size > 0) {
+        size_t size = buffer->size < sizeof(bytes) ? buffer->size : sizeof(bytes);
+        buffer_copy_out(buffer, size, bytes);
+        for (size_t i = 0; i < size; i++) {
+            end->is_wrong |= bytes[i] != pattern_at(end->taken + i);
+        }
+        buffer_consume(buffer, size);
+        end->taken += size;
+    }
+}
+
+static void on_event(struct io_socket *socket, uint32_t events)
+{
+    struct end *end = LIST_OWNER(socket, struct end, socket);
+    end->seen |= events;
+    if (end->order_count < 8) {
+        end->order[end->order_count++] = events;
+    }
+    if ((events & IO_EVENT_CLOSED) != 0) {
+        cr_assert_eq(events, (uint32_t)IO_EVENT_CLOSED);
+        end->is_closed = true;
+        end->is_open = false;
+        return;
+    }
+    if ((events & IO_EVENT_RECEIVED) != 0) {
+        uint64_t size = socket->received.size;
+        if (end->manner == MANNER_SINK) {
+            check_pattern(end, &socket->received);
+            io_receive_grant(socket, size);
+        } else if (end->manner == MANNER_ECHO) {
+            end->taken += size;
+            cr_assert(!error_is(io_send(socket, &socket->received)));
+        }
+    }
+    if (end->manner == MANNER_ECHO) {
+        uint64_t on_the_way = io_socket_unsent(socket) + io_receive_credit(socket);
+        if (on_the_way < CREDIT) {
+            io_receive_grant(socket, CREDIT - on_the_way);
+        }
+        if ((events & IO_EVENT_RECEIVE_ENDED) != 0) {
+            io_send_end(socket);
+        }
+    }
+    send_pattern(end);
+}
+
+static struct end *take_end(struct world *world, enum manner manner)
+{
+    cr_assert(world->count < ENDS_MAX);
+    struct end *end = &world->ends[world->count++];
+    end->world = world;
+    end->manner = manner;
+    end->is_open = true;
+    return end;
+}
+
+static void on_accept(struct io_listener *listener, int fd)
+{
+    struct world *world = LIST_OWNER(listener, struct world, listener);
+    struct end *end = take_end(world, world->manner);
+    cr_assert(!error_is(io_socket_adopt(&end->socket, world->io, fd, on_event)));
+    io_receive_grant(&end->socket, world->accepted_credit);
+    world->accepted++;
+    world->last_accepted = end;
+    end->to_send = world->accepted_to_send;
+    end->is_end_after_sending = world->is_accepted_ended;
+    send_pattern(end);
+}
+
+static void on_listener_closed(struct io_listener *listener)
+{
+    LIST_OWNER(listener, struct world, listener)->is_listener_closed = true;
+}
+
+static struct world *world_create(enum io_backend backend, const struct io_options *options)
+{
+    struct world *world = calloc(1, sizeof(*world));
+    cr_assert_not_null(world);
+    struct error error = io_create(backend, options, &world->io);
+    cr_assert(!error_is(error), "no %s here: %s (%d)", io_backend_name(backend),
+              error_text(error.code), error.detail);
+    struct io_listen_options listen_options = {0};
+    cr_assert(!error_is(address_parse(BYTES("127.0.0.1:0"), &listen_options.address)));
+    int fd = -1;
+    cr_assert(!error_is(io_listen_socket(&listen_options, &fd)));
+    struct sockaddr_storage storage;
+    socklen_t size = sizeof(storage);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&storage, &size), 0);
+    cr_assert(
+        !error_is(address_from_sockaddr((const struct sockaddr *)&storage, size, &world->address)));
+    io_listener_open(&world->listener, world->io, fd, on_accept, on_listener_closed);
+    world->accepted_credit = CREDIT;
+    return world;
+}
+
+static struct end *connect_end(struct world *world, enum manner manner, uint64_t credit)
+{
+    struct end *end = take_end(world, manner);
+    cr_assert(
+        !error_is(io_socket_connect(&end->socket, world->io, &world->address, NULL, on_event)));
+    io_receive_grant(&end->socket, credit);
+    return end;
+}
+
+static uint64_t deadline(const struct world *world)
+{
+    return io_now_exact(world->io) + PATIENCE_MS * CLOCK_NS_PER_MS;
+}
+
+/* One turn; fails the test when it takes too long in all. */
+static void turn(struct world *world, uint64_t deadline_ns)
+{
+    cr_assert(!error_is(io_turn(world->io, deadline_ns)));
+    cr_assert(io_now_exact(world->io) < deadline_ns, "%s: nothing happened for %d ms",
+              io_backend_name(io_backend_of(world->io)), PATIENCE_MS);
+}
+
+#define TURN_UNTIL(world, condition)                                                               \
+    for (uint64_t until_ = deadline(world); !(condition);) {                                       \
+        turn(world, until_);                                                                       \
+    }
+
+/* Turns while there is something to do. */
+static void settle(struct world *world)
+{
+    for (int i = 0; i < 20; i++) {
+        cr_assert(!error_is(io_turn(world->io, io_now_exact(world->io) + CLOCK_NS_PER_MS)));
+    }
+}
+
+static bool all_closed(const struct world *world)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->ends[i].is_open) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void world_destroy(struct world *world)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        struct end *end = &world->ends[i];
+        if (end->is_open && !end->socket.is_closing) {
+            io_close(&end->socket);
+        }
+    }
+    if (!world->listener.is_closing) {
+        io_listener_close(&world->listener);
+    }
+    TURN_UNTIL(world, world->is_listener_closed && all_closed(world));
+    TURN_UNTIL(world, io_is_idle(world->io));
+    const struct io_counters *counters = io_counters_of(world->io);
+    cr_assert_eq(counters->ops_in_kernel, 0);
+    cr_assert_eq(block_pool_out(world->io->pool), 0);
+    cr_assert_eq(io_heap_bytes(world->io), 0);
+    io_destroy(world->io);
+    free(world);
+}
+
+/* Run one behaviour on each back end. */
+static void on_each(void (*behaviour)(struct world *world), struct io_options options)
+{
+    static const enum io_backend backends[] = {IO_BACKEND_URING, IO_BACKEND_EPOLL};
+
+    for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
+        struct world *world = world_create(backends[i], &options);
+        behaviour(world);
+        world_destroy(world);
+    }
+}
+
+/* ---- connections ---- */
+
+static void connect_and_accept(struct world *world)
+{
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 1 && client->seen != 0);
+    cr_assert_eq(client->seen, (uint32_t)IO_EVENT_CONNECTED);
+    struct address a;
+    struct address b;
+    cr_assert(!error_is(io_socket_address(&client->socket, IO_ADDRESS_LOCAL, &a)));
+    cr_assert(!error_is(io_socket_address(&world->last_accepted->socket, IO_ADDRESS_PEER, &b)));
+    cr_assert(address_equal(&a, &b));
+    cr_assert(!error_is(io_socket_address(&client->socket, IO_ADDRESS_PEER, &b)));
+    cr_assert(address_equal(&b, &world->address));
+    struct error error = io_socket_address(&client->socket, IO_ADDRESS_ORIGINAL, &b);
+    cr_assert_eq(error.code, ERROR_NOT_FOUND);
+}
+
+Test(io, connects_and_accepts)
+{
+    on_each(connect_and_accept, io_options_default());
+}
+
+static void connect_refused(struct world *world)
+{
+    io_listener_close(&world->listener);
+    TURN_UNTIL(world, world->is_listener_closed);
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, client->seen != 0);
+    cr_assert_eq(client->seen, (uint32_t)IO_EVENT_FAILED);
+    cr_assert_eq(client->socket.error.code, ERROR_REFUSED);
+}
+
+Test(io, reports_a_refused_connect)
+{
+    on_each(connect_refused, io_options_default());
+}
+
+static void close_connecting(struct world *world)
+{
+    /* TEST-NET-1 has no host: the SYN is lost or refused by the route; either way it must close. */
+    struct end *client = take_end(world, MANNER_SINK);
+    struct address nowhere;
+    cr_assert(!error_is(address_parse(BYTES("192.0.2.1:9"), &nowhere)));
+    cr_assert(!error_is(io_socket_connect(&client->socket, world->io, &nowhere, NULL, on_event)));
+    struct end *other = connect_end(world, MANNER_SINK, CREDIT);
+    io_close(&other->socket); /* before the connect was submitted */
+    settle(world);
+    io_close(&client->socket);
+    TURN_UNTIL(world, client->is_closed && other->is_closed);
+    cr_assert_eq(other->seen, (uint32_t)IO_EVENT_CLOSED);
+}
+
+Test(io, closes_a_socket_that_is_still_connecting)
+{
+    on_each(close_connecting, io_options_default());
+}
+
+/* ---- bytes ---- */
+
+static void echo(struct world *world)
+{
+    world->manner = MANNER_ECHO;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    client->to_send = 100;
+    send_pattern(client); /* queued before the connect is done */
+    TURN_UNTIL(world, client->taken == 100);
+    cr_assert(!client->is_wrong);
+    cr_assert_eq(client->socket.sent_bytes, 100);
+    cr_assert_eq(client->socket.received_bytes, 100);
+}
+
+Test(io, echoes)
+{
+    on_each(echo, io_options_default());
+}
+
+static void large_transfer(struct world *world)
+{
+    world->manner = MANNER_ECHO;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    client->to_send = 24 << 20;
+    client->is_end_after_sending = true;
+    send_pattern(client);
+    TURN_UNTIL(world, (client->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    cr_assert_eq(client->taken, 24 << 20);
+    cr_assert(!client->is_wrong);
+}
+
+Test(io, transfers_much_both_ways_unharmed)
+{
+    on_each(large_transfer, io_options_default());
+}
+
+static void half_close(struct world *world)
+{
+    /* The peer's FIN comes after its last byte, and sending goes on after it. */
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    client->to_send = 10;
+    client->is_end_after_sending = true;
+    send_pattern(client);
+    TURN_UNTIL(world, world->accepted == 1);
+    struct end *peer = world->last_accepted;
+    TURN_UNTIL(world, (peer->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    cr_assert_eq(peer->taken, 10);
+    cr_assert_eq(peer->seen & IO_EVENT_FAILED, 0);
+    peer->to_send = 300000;
+    peer->is_end_after_sending = true;
+    send_pattern(peer);
+    TURN_UNTIL(world, (client->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    cr_assert_eq(client->taken, 300000);
+    cr_assert(!client->is_wrong);
+}
+
+Test(io, goes_on_sending_after_the_peers_end)
+{
+    on_each(half_close, io_options_default());
+}
+
+static void reset(struct world *world)
+{
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 1 && client->seen != 0);
+    struct end *peer = world->last_accepted;
+    io_abort(&client->socket);
+    TURN_UNTIL(world, client->is_closed && peer->seen != 0);
+    cr_assert_eq(peer->seen, (uint32_t)IO_EVENT_FAILED, "a reset must not look like an end");
+    cr_assert_eq(peer->socket.error.code, ERROR_RESET);
+}
+
+Test(io, tells_a_reset_from_an_end)
+{
+    on_each(reset, io_options_default());
+}
+
+static void last_words(struct world *world)
+{
+    /* A peer answers, and resets because it has not read everything. Sending into the reset fails
+     * before the answer is read; the answer must come all the same, and no clean end after it. */
+    struct end *client = connect_end(world, MANNER_SINK, 0);
+    TURN_UNTIL(world, world->accepted == 1 && client->seen != 0);
+    struct end *peer = world->last_accepted;
+    peer->to_send = 5000;
+    send_pattern(peer);
+    TURN_UNTIL(world, peer->socket.sent_bytes == 5000);
+    io_abort(&peer->socket);
+    TURN_UNTIL(world, peer->is_closed);
+    client->to_send = 10;
+    send_pattern(client);
+    io_receive_grant(&client->socket, CREDIT);
+    TURN_UNTIL(world, (client->seen & (IO_EVENT_FAILED | IO_EVENT_RECEIVE_ENDED)) != 0);
+    cr_assert_eq(client->seen & IO_EVENT_RECEIVE_ENDED, 0);
+    cr_assert_neq(client->seen & IO_EVENT_FAILED, 0);
+    cr_assert_eq(client->socket.error.code, ERROR_RESET);
+    cr_assert(!client->is_wrong);
+}
+
+Test(io, shows_no_clean_end_after_a_reset)
+{
+    on_each(last_words, io_options_default());
+}
+
+static void credit(struct world *world)
+{
+    struct end *client = connect_end(world, MANNER_KEEP, 10);
+    world->accepted_to_send = 200000;
+    TURN_UNTIL(world, world->accepted == 1 && client->socket.received.size >= 10);
+    settle(world);
+    cr_assert_eq(client->socket.received.size, 10);
+    io_receive_grant(&client->socket, 50000);
+    TURN_UNTIL(world, client->socket.received.size >= 50010);
+    settle(world);
+    /* The last block may overrun it. */
+    cr_assert_leq(client->socket.received.size, 50010 + world->io->options.block_bytes);
+    client->manner = MANNER_SINK;
+    io_receive_grant(&client->socket, CREDIT);
+    TURN_UNTIL(world, client->taken == 200000);
+    cr_assert(!client->is_wrong);
+}
+
+Test(io, receives_what_was_granted_and_no_more)
+{
+    on_each(credit, io_options_default());
+}
+
+/* ---- scarce blocks ---- */
+
+static struct io_options small_pool(uint32_t blocks)
+{
+    struct io_options options = io_options_default();
+    options.block_count = blocks;
+    options.block_bytes = 4096;
+    return options;
+}
+
+static void starve(struct world *world)
+{
+    world->manner = MANNER_ECHO;
+    struct end *clients[100];
+    for (int i = 0; i < 100; i++) {
+        clients[i] = connect_end(world, MANNER_SINK, CREDIT);
+        clients[i]->to_send = 20000;
+        clients[i]->is_end_after_sending = true;
+        send_pattern(clients[i]);
+    }
+    for (int i = 0; i < 100; i++) {
+        TURN_UNTIL(world, (clients[i]->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+        cr_assert_eq(clients[i]->taken, 20000);
+        cr_assert(!clients[i]->is_wrong);
+    }
+    const struct io_counters *counters = io_counters_of(world->io);
+    cr_assert_gt(counters->receive_starved, 0);
+    cr_assert_lt(counters->receive_starved, 100000, "re-arming made a storm: %lu",
+                 (unsigned long)counters->receive_starved);
+    cr_assert_leq(counters->blocks_lent_max, 4);
+}
+
+Test(io, serves_many_connections_with_four_blocks)
+{
+    on_each(starve, small_pool(4));
+}
+
+static void stalled_readers(struct world *world)
+{
+    /* Ends that echo to clients which never read hold blocks; others must not notice. */
+    world->manner = MANNER_ECHO;
+    for (int i = 0; i < 30; i++) {
+        struct end *deaf = connect_end(world, MANNER_KEEP, 0);
+        deaf->to_send = 16 << 20;
+        send_pattern(deaf);
+    }
+    settle(world);
+    for (int i = 0; i < 50; i++) {
+        settle(world);
+    }
+    struct end *healthy = connect_end(world, MANNER_SINK, CREDIT);
+    healthy->to_send = 2 << 20;
+    healthy->is_end_after_sending = true;
+    send_pattern(healthy);
+    TURN_UNTIL(world, (healthy->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    cr_assert_eq(healthy->taken, 2 << 20);
+    cr_assert(!healthy->is_wrong);
+    cr_assert_gt(io_counters_of(world->io)->unlent_bytes, 0);
+}
+
+Test(io, lets_a_reader_that_never_reads_cost_only_itself)
+{
+    on_each(stalled_readers, small_pool(16));
+}
+
+/* ---- listeners ---- */
+
+static void exhaust_descriptors(struct world *world)
+{
+    /* The kernel takes the limit when an accept is armed: lower it, then make it arm again. */
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    int probe = dup(0);
+    close(probe);
+    struct rlimit lower = {(rlim_t)probe + 8, limit.rlim_max};
+    io_listener_pause(&world->listener);
+    settle(world);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &lower), 0);
+    io_listener_resume(&world->listener);
+    settle(world);
+
+    struct end *clients[6];
+    for (int i = 0; i < 6; i++) {
+        clients[i] = connect_end(world, MANNER_SINK, CREDIT);
+    }
+    TURN_UNTIL(world, io_counters_of(world->io)->accept_paused > 0);
+    cr_assert_lt(world->accepted, 6);
+    uint64_t turns = io_counters_of(world->io)->turns;
+    uint64_t quiet_end = io_now_exact(world->io) + 300 * CLOCK_NS_PER_MS;
+    while (io_now_exact(world->io) < quiet_end) {
+        cr_assert(!error_is(io_turn(world->io, quiet_end)));
+    }
+    cr_assert_lt(io_counters_of(world->io)->turns - turns, 50, "accepting spins");
+    for (int i = 0; i < 3; i++) {
+        io_close(&clients[i]->socket);
+    }
+    TURN_UNTIL(world, world->accepted >= 5);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+Test(io, accepts_again_after_descriptors_ran_out)
+{
+    on_each(exhaust_descriptors, io_options_default());
+}
+
+static void pause_listener(struct world *world)
+{
+    io_listener_pause(&world->listener);
+    settle(world);
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, client->seen != 0);
+    settle(world);
+    cr_assert_eq(world->accepted, 0);
+    io_listener_resume(&world->listener);
+    TURN_UNTIL(world, world->accepted == 1);
+    io_listener_pause(&world->listener);
+    io_listener_resume(&world->listener);
+    io_listener_pause(&world->listener);
+    settle(world);
+    io_listener_resume(&world->listener);
+    connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 2);
+}
+
+Test(io, pauses_and_resumes_a_listener)
+{
+    on_each(pause_listener, io_options_default());
+}
+
+/* ---- closing ---- */
+
+static void close_busy(struct world *world)
+{
+    /* A receive and a send that cannot go on are in the kernel when both ends close. */
+    world->manner = MANNER_KEEP;
+    world->accepted_credit = 1;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    client->to_send = 64 << 20;
+    send_pattern(client);
+    TURN_UNTIL(world, world->accepted == 1);
+    settle(world);
+    cr_assert_gt(io_socket_unsent(&client->socket), 0);
+    io_close(&client->socket);
+    io_abort(&world->last_accepted->socket);
+    TURN_UNTIL(world, client->is_closed && world->last_accepted->is_closed);
+    cr_assert_eq(io_counters_of(world->io)->blocks_lent, 0);
+}
+
+Test(io, waits_for_the_kernel_before_it_reports_closed)
+{
+    on_each(close_busy, io_options_default());
+}
+
+static void close_in_callbacks(struct world *world)
+{
+    /* Data, the peer's end and our close race; nothing may come after CLOSED. */
+    world->manner = MANNER_ECHO;
+    for (int i = 0; i < 100; i++) {
+        struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+        client->to_send = 5000;
+        client->is_end_after_sending = i % 2 == 0;
+        send_pattern(client);
+        for (int turns = i % 7; turns > 0; turns--) {
+            cr_assert(!error_is(io_turn(world->io, 0)));
+        }
+        io_close(&client->socket);
+        if (i % 3 == 0 && world->last_accepted != NULL && world->last_accepted->is_open &&
+            !world->last_accepted->socket.is_closing) {
+            io_abort(&world->last_accepted->socket);
+        }
+    }
+}
+
+Test(io, survives_closes_at_any_moment)
+{
+    on_each(close_in_callbacks, io_options_default());
+}
+
+/* ---- pumps ---- */
+
+struct relay {
+    struct end *near;
+    struct end *far;
+};
+
+static void pump_both_ways(struct world *world)
+{
+    /* client -> accepted [pump] connected -> echo server, all in one world. */
+    world->manner = MANNER_ECHO;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 1);
+    struct relay relay = {.near = world->last_accepted};
+    /* The accepted end becomes the near side of the relay instead of an echo. */
+    relay.near->manner = MANNER_KEEP;
+    relay.far = connect_end(world, MANNER_KEEP, 0);
+    client->to_send = 8 << 20;
+    client->is_end_after_sending = true;
+    send_pattern(client);
+    TURN_UNTIL(world, relay.near->socket.received.size > 0); /* these go first */
+    TURN_UNTIL(world, world->accepted == 2);
+    world->last_accepted->manner = MANNER_ECHO;
+    cr_assert(!error_is(io_pump_start(&relay.near->socket, &relay.far->socket)));
+    cr_assert(!error_is(io_pump_start(&relay.far->socket, &relay.near->socket)));
+    TURN_UNTIL(world, (relay.near->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    cr_assert_eq(relay.far->seen & IO_EVENT_RECEIVE_ENDED, 0);
+    io_send_end(&relay.far->socket);
+    TURN_UNTIL(world, (relay.far->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    io_send_end(&relay.near->socket);
+    TURN_UNTIL(world, (client->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    cr_assert_eq(client->taken, 8 << 20);
+    cr_assert(!client->is_wrong);
+    cr_assert_eq(relay.near->socket.pumped_bytes, 8 << 20);
+    cr_assert_eq(relay.far->socket.pumped_bytes, 8 << 20);
+    TURN_UNTIL(world, io_socket_unsent(&relay.near->socket) == 0);
+}
+
+Test(io, pumps_both_ways_and_passes_the_end_on)
+{
+    on_each(pump_both_ways, io_options_default());
+}
+
+static void pump_into_stalled(struct world *world)
+{
+    /* A pump towards a reader that never reads takes in a bounded amount. */
+    world->manner = MANNER_KEEP;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 1);
+    struct end *near = world->last_accepted;
+    world->accepted_credit = 0;
+    struct end *far = connect_end(world, MANNER_KEEP, 0);
+    TURN_UNTIL(world, world->accepted == 2 && (far->seen & IO_EVENT_CONNECTED) != 0);
+    cr_assert(!error_is(io_pump_start(&near->socket, &far->socket)));
+    client->to_send = 64 << 20;
+    send_pattern(client);
+    for (int i = 0; i < 10; i++) {
+        settle(world);
+    }
+    cr_assert_gt(io_socket_unsent(&client->socket), 0);
+    cr_assert_leq(near->socket.received_bytes - far->socket.sent_bytes, 128 << 10);
+    io_abort(&far->socket);
+    TURN_UNTIL(world, far->is_closed);
+    settle(world);
+}
+
+Test(io, holds_a_pump_back_when_the_other_side_stalls)
+{
+    on_each(pump_into_stalled, io_options_default());
+}
+
+/* ---- timers, tasks, messages, watches ---- */
+
+struct clockwork {
+    struct io_timer timer;
+    struct io_task task;
+    struct io *io;
+    int timers_run;
+    int tasks_run;
+    uint64_t fired_ns;
+};
+
+static void on_timer(struct io_timer *timer)
+{
+    struct clockwork *clockwork = LIST_OWNER(timer, struct clockwork, timer);
+    clockwork->timers_run++;
+    clockwork->fired_ns = io_now(clockwork->io);
+}
+
+static void on_task(struct io_task *task)
+{
+    struct clockwork *clockwork = LIST_OWNER(task, struct clockwork, task);
+    clockwork->tasks_run++;
+    if (clockwork->tasks_run < 3) {
+        io_task_schedule(clockwork->io, task, on_task);
+    }
+}
+
+static void time_passes(struct world *world)
+{
+    struct clockwork clockwork = {.io = world->io};
+    settle(world);
+    uint64_t deadline_ns = io_now_exact(world->io) + 20 * CLOCK_NS_PER_MS;
+    io_timer_start(world->io, &clockwork.timer, deadline_ns, on_timer);
+    uint64_t turns = io_counters_of(world->io)->turns;
+    TURN_UNTIL(world, clockwork.timers_run == 1);
+    cr_assert_geq(clockwork.fired_ns, deadline_ns);
+    cr_assert_lt(clockwork.fired_ns, deadline_ns + 500 * CLOCK_NS_PER_MS);
+    cr_assert_lt(io_counters_of(world->io)->turns - turns, 10, "waiting for a timer spins");
+
+    io_task_schedule(world->io, &clockwork.task, on_task);
+    uint64_t before_ns = io_now_exact(world->io);
+    TURN_UNTIL(world, clockwork.tasks_run == 3);
+    cr_assert_lt(io_now_exact(world->io) - before_ns, CLOCK_NS_PER_S, "tasks are not waited for");
+    io_task_schedule(world->io, &clockwork.task, on_task);
+    io_task_cancel(world->io, &clockwork.task);
+    settle(world);
+    cr_assert_eq(clockwork.tasks_run, 3);
+}
+
+Test(io, runs_timers_in_time_and_tasks_without_waiting)
+{
+    on_each(time_passes, io_options_default());
+}
+
+enum {
+    POSTERS = 4,
+    POSTS = 5000,
+};
+
+struct letter {
+    struct io_message message;
+    struct poster *poster;
+    uint32_t number;
+};
+
+struct poster {
+    pthread_t thread;
+    struct io *target;
+    struct letter letters[POSTS];
+    uint32_t received; /* the receiver's */
+    bool is_disordered;
+};
+
+static void on_letter(struct io_message *message)
+{
+    struct letter *letter = LIST_OWNER(message, struct letter, message);
+    struct poster *poster = letter->poster;
+    poster->is_disordered |= letter->number != poster->received;
+    poster->received++;
+}
+
+static void *post_all(void *argument)
+{
+    struct poster *poster = argument;
+    for (uint32_t i = 0; i < POSTS; i++) {
+        poster->letters[i] = (struct letter){{.run = on_letter}, poster, i};
+        io_post(poster->target, &poster->letters[i].message);
+    }
+    return NULL;
+}
+
+static void messages(struct world *world)
+{
+    struct poster *posters = calloc(POSTERS, sizeof(*posters));
+    cr_assert_not_null(posters);
+    for (int i = 0; i < POSTERS; i++) {
+        posters[i].target = world->io;
+        cr_assert_eq(pthread_create(&posters[i].thread, NULL, post_all, &posters[i]), 0);
+    }
+    for (int i = 0; i < POSTERS; i++) {
+        TURN_UNTIL(world, posters[i].received == POSTS);
+        cr_assert(!posters[i].is_disordered);
+        cr_assert_eq(pthread_join(posters[i].thread, NULL), 0);
+    }
+    free(posters);
+}
+
+Test(io, takes_messages_from_other_threads_in_order)
+{
+    on_each(messages, io_options_default());
+}
+
+struct watcher {
+    struct io_watch watch;
+    int calls;
+    bool is_closed;
+};
+
+static void on_readable(struct io_watch *watch)
+{
+    LIST_OWNER(watch, struct watcher, watch)->calls++;
+}
+
+static void on_watch_closed(struct io_watch *watch)
+{
+    LIST_OWNER(watch, struct watcher, watch)->is_closed = true;
+}
+
+static void watch_descriptor(struct world *world)
+{
+    struct watcher watcher = {0};
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    io_watch_open(&watcher.watch, world->io, fd, on_readable, on_watch_closed);
+    settle(world);
+    cr_assert_eq(watcher.calls, 0);
+    uint64_t one = 1;
+    cr_assert_eq(write(fd, &one, sizeof(one)), (ssize_t)sizeof(one));
+    TURN_UNTIL(world, watcher.calls >= 3); /* level-triggered */
+    cr_assert_eq(read(fd, &one, sizeof(one)), (ssize_t)sizeof(one));
+    settle(world);
+    int calls = watcher.calls;
+    settle(world);
+    cr_assert_eq(watcher.calls, calls);
+    io_watch_close(&watcher.watch);
+    TURN_UNTIL(world, watcher.is_closed);
+    close(fd);
+}
+
+Test(io, watches_other_descriptors)
+{
+    on_each(watch_descriptor, io_options_default());
+}
+
+/* ---- everything at random ---- */
+
+enum {
+    CHURN_STEPS = 3000,
+    CHURN_ENDS = 40,
+};
+
+static void churn_step(struct world *world, struct end *clients[])
+{
+    uint64_t dice = io_random(world->io);
+    struct end **slot = &clients[dice % CHURN_ENDS];
+    struct end *client = *slot;
+    dice >>= 16;
+    if (client == NULL || client->is_closed) {
+        if (world->count + 8 > ENDS_MAX) {
+            return;
+        }
+        *slot = connect_end(world, MANNER_SINK, dice % 3 == 0 ? 1 : CREDIT);
+        return;
+    }
+    if (client->socket.is_closing) {
+        return;
+    }
+    switch (dice % 8) {
+    case 0:
+        io_abort(&client->socket);
+        break;
+    case 1:
+        io_close(&client->socket);
+        break;
+    case 2:
+        client->is_end_after_sending = true;
+        send_pattern(client);
+        break;
+    case 3:
+        io_receive_grant(&client->socket, dice % 100000);
+        break;
+    default:
+        client->to_send += dice % 50000;
+        send_pattern(client);
+    }
+}
+
+static void churn(struct world *world)
+{
+    struct end *clients[CHURN_ENDS] = {0};
+    world->manner = MANNER_ECHO;
+    for (int step = 0; step < CHURN_STEPS; step++) {
+        churn_step(world, clients);
+        if (step % 3 == 0) {
+            cr_assert(!error_is(io_turn(world->io, 0)));
+        }
+        struct end *accepted = world->last_accepted;
+        if (step % 97 == 0 && accepted != NULL && accepted->is_open &&
+            !accepted->socket.is_closing) {
+            io_abort(&accepted->socket);
+        }
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        cr_assert(!world->ends[i].is_wrong, "seed %lu", (unsigned long)world->io->options.seed);
+    }
+}
+
+Test(io, keeps_its_books_through_random_churn)
+{
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct io_options options = small_pool(seed % 2 == 0 ? 8 : 64);
+        options.seed = seed;
+        on_each(churn, options);
+    }
+}
