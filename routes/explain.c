@@ -385,3 +385,19 @@ const char *route_explain_match(const struct route_candidate *candidate, struct 
     }
     return text != NULL && text[0] == '\0' ? "everything" : text;
 }
+
+uint32_t route_rules_matches_count(const struct route_rules *rules)
+{
+    return rules->candidates_count;
+}
+
+void route_rules_match_at(const struct route_rules *rules, uint32_t rank, struct arena *arena,
+                          struct route_listing *ret_listing)
+{
+    CHECK(rank < rules->candidates_count);
+    const struct route_candidate *candidate = &rules->candidates[rank];
+    *ret_listing = (struct route_listing){.rule = candidate->rule,
+                                          .match_index = candidate->match_index,
+                                          .position = candidate->position,
+                                          .when = route_explain_match(candidate, arena)};
+}

@@ -49,3 +49,17 @@ void route_explain_decide(const struct route_rules *rules, const struct route_re
 /* A match in words: "path PathPrefix /a, method GET, header x-a: 1". In `arena`; NULL without
  * memory. */
 const char *route_explain_match(const struct route_candidate *candidate, struct arena *arena);
+
+/* One match of a port, for listings. */
+struct route_listing {
+    const struct route_table_rule *rule;
+    uint32_t match_index;
+    const struct route_position *position;
+    const char *when; /* in words, as route_explain_match */
+};
+
+/* How many matches a port has, and the one at `rank`, in order of precedence. `arena` holds `when`.
+ */
+uint32_t route_rules_matches_count(const struct route_rules *rules);
+void route_rules_match_at(const struct route_rules *rules, uint32_t rank, struct arena *arena,
+                          struct route_listing *ret_listing);

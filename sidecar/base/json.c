@@ -3,6 +3,7 @@
 #include "base/json.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* struct json is Jansson's json_t under our name: never defined, only pointed at. */
@@ -143,5 +144,139 @@ char *json_print(struct json *value, unsigned indent)
         free(text);
         return NULL;
     }
+    return text;
+}
+
+/* ---- text for people ---- */
+
+enum {
+    TEXT_COLUMNS_MAX = 32
+};
+
+/* A value in one cell; to be freed. */
+static char *cell_of(const json_t *value)
+{
+    if (value == NULL || json_is_null(value)) {
+        return strdup("-");
+    }
+    if (json_is_string(value)) {
+        return strdup(json_string_length(value) == 0 ? "-" : json_string_value(value));
+    }
+    return json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+}
+
+static void print_cell(FILE *out, char *cell, size_t width)
+{
+    fprintf(out, "%-*s", (int)width, cell == NULL ? "?" : cell);
+    free(cell);
+}
+
+static bool is_table(const json_t *value)
+{
+    return json_is_array(value) && json_array_size(value) > 0 &&
+           json_is_object(json_array_get(value, 0));
+}
+
+/* The widest cell of a column, its name included. */
+static size_t width_of(const json_t *rows, const char *name)
+{
+    size_t width = strlen(name);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        char *cell = cell_of(json_object_get(json_array_get(rows, i), name));
+        size_t size = cell == NULL ? 0 : strlen(cell);
+        width = size > width ? size : width;
+        free(cell);
+    }
+    return width;
+}
+
+static void print_table(FILE *out, const json_t *rows, const char *indent)
+{
+    const char *names[TEXT_COLUMNS_MAX];
+    size_t widths[TEXT_COLUMNS_MAX];
+    size_t count = 0;
+    const char *name;
+    json_t *ignored;
+    json_t *first = json_array_get(rows, 0);
+    json_object_foreach(first, name, ignored)
+    {
+        if (count < TEXT_COLUMNS_MAX && !is_table(ignored)) {
+            widths[count] = width_of(rows, name);
+            names[count++] = name;
+        }
+    }
+    fputs(indent, out);
+    for (size_t i = 0; i < count; i++) {
+        fprintf(out, "%-*s%s", (int)widths[i], names[i], i + 1 == count ? "\n" : "  ");
+    }
+    for (size_t row = 0; row < json_array_size(rows); row++) {
+        json_t *object = json_array_get(rows, row);
+        fputs(indent, out);
+        for (size_t i = 0; i < count; i++) {
+            print_cell(out, cell_of(json_object_get(object, names[i])), widths[i]);
+            fputs(i + 1 == count ? "\n" : "  ", out);
+        }
+        json_object_foreach(object, name, ignored)
+        {
+            if (is_table(ignored)) {
+                char deeper[32];
+                snprintf(deeper, sizeof(deeper), "%s    ", indent);
+                if (strlen(deeper) < 12) { /* two levels are enough for people */
+                    print_table(out, ignored, deeper);
+                }
+            }
+        }
+    }
+}
+
+static void print_members(FILE *out, json_t *object)
+{
+    size_t width = 0;
+    const char *name;
+    json_t *value;
+    json_object_foreach(object, name, value)
+    {
+        width = strlen(name) > width ? strlen(name) : width;
+    }
+    json_object_foreach(object, name, value)
+    {
+        if (is_table(value)) {
+            fprintf(out, "%s\n", name);
+            print_table(out, value, "    ");
+            continue;
+        }
+        fprintf(out, "%-*s  ", (int)width, name);
+        print_cell(out, cell_of(value), 0);
+        fputc('\n', out);
+    }
+}
+
+char *json_print_text(struct json *value)
+{
+    char *text = NULL;
+    size_t size = 0;
+    char *whole = value == NULL ? NULL : json_dumps(theirs(value), JSON_ENCODE_ANY);
+    bool is_lost = whole == NULL || strstr(whole, "\\u0001lost") != NULL;
+    free(whole);
+    FILE *out = is_lost ? NULL : open_memstream(&text, &size);
+    if (out != NULL) {
+        json_t *root = theirs(value);
+        if (is_table(root)) {
+            print_table(out, root, "");
+        } else if (json_is_object(root)) {
+            print_members(out, root);
+        } else {
+            print_cell(out,
+                       json_array_size(root) == 0 && json_is_array(root) ? strdup("none")
+                                                                         : cell_of(root),
+                       0);
+            fputc('\n', out);
+        }
+        if (fclose(out) != 0) {
+            free(text);
+            text = NULL;
+        }
+    }
+    json_release(value);
     return text;
 }

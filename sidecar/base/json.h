@@ -41,3 +41,10 @@ void json_release(struct json *value);
  * value or at any json_put or json_push into it. `indent` 0: one line.
  */
 char *json_print(struct json *value, unsigned indent);
+
+/*
+ * The same for people: members as aligned "name  value" lines, arrays of objects as tables with a
+ * line of names, deeper values as JSON in one line. Takes `value` over like json_print; NULL
+ * likewise.
+ */
+char *json_print_text(struct json *value);

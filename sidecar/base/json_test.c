@@ -54,3 +54,30 @@ Test(json, never_prints_a_value_that_lost_a_part)
     cr_assert_null(json_print(array, 2));
     cr_assert_null(json_print(NULL, 0));
 }
+
+Test(json, prints_text_for_people)
+{
+    struct json *rows = json_new_array();
+    for (int i = 0; i < 2; i++) {
+        struct json *row = json_new_object();
+        json_put(row, "name", json_new_text(i == 0 ? "web" : "a-longer-one"));
+        json_put(row, "port", json_new_number(80 + i));
+        json_push(rows, row);
+    }
+    struct json *object = json_new_object();
+    json_put(object, "ready", json_new_boolean(true));
+    json_put(object, "why", json_new_null());
+    json_put(object, "services", rows);
+    char *text = json_print_text(object);
+    cr_assert_not_null(text);
+    cr_assert_str_eq(text, "ready     true\n"
+                           "why       -\n"
+                           "services\n"
+                           "    name          port\n"
+                           "    web           80  \n"
+                           "    a-longer-one  81  \n");
+    free(text);
+    text = json_print_text(json_new_array());
+    cr_assert_str_eq(text, "none\n");
+    free(text);
+}
