@@ -11,8 +11,8 @@
  * chooses the kinds of trouble of io_fake_faults and their rates for itself. What peers *do* is
  * never chosen by the seed: only when, in which pieces, and in which order it is seen. So a correct
  * program gives the same outcome on every seed, with these exceptions, which the seed may not
- * hide: a reset may destroy bytes of either direction that were on the way, and io_socket_connect
- * may answer ERROR_LIMIT where faults.connect_limit_percent allows it.
+ * hide: a reset may destroy bytes of either direction that were on the way. As in the kernel,
+ * closing a socket with bytes unread is a reset.
  *
  *     struct io *io = NULL;
  *     TRY(io_fake_create(&options, seed, &io));
@@ -54,22 +54,23 @@ struct io_fake_peer;
 
 /* ---- the world ---- */
 
-/* Trouble, each in percent of the ops that it may happen to; 0 = never. */
+/* Trouble. Rates are in percent of the ops that they may happen to; 0 = never. */
 struct io_fake_faults {
-    uint64_t latency_ns_max;          /* of each completion and delivery, evenly up to this */
+    uint64_t latency_ns_max; /* of each completion and each way through the network, from 0 */
     uint32_t receive_short_percent;   /* fewer bytes than there are, down to 1 */
     uint32_t receive_starved_percent; /* ENOBUFS although blocks are free */
     uint32_t receive_ended_percent;   /* a multishot ends by itself */
-    uint32_t
-        receive_overrun_percent;     /* more bytes than credit, as kernels without receive credit */
-    uint32_t send_short_percent;     /* fewer bytes taken than asked, down to 1 */
-    uint32_t delivery_short_percent; /* what peers get comes in smaller pieces, down to 1 */
-    uint32_t
-        accept_limit_percent; /* EMFILE instead of the connection, which stays in the backlog */
-    uint32_t accept_ended_percent;
-    uint32_t connect_limit_percent; /* io_socket_connect answers ERROR_LIMIT; 0 on every seed:
-                                       tests switch it on */
-    uint32_t buffer_bytes; /* of each socket in each direction: where back-pressure begins */
+    uint32_t send_short_percent;      /* the socket takes fewer bytes than it has room for */
+    uint32_t send_whole_percent;      /* completes when all is taken, as io_uring; else as epoll */
+    uint32_t delivery_short_percent;  /* what peers get comes in smaller pieces, down to 1 */
+    uint32_t accept_limit_percent;    /* EMFILE; the connection stays in the backlog */
+    uint32_t accept_ended_percent;    /* a multishot ends by itself */
+    uint32_t reset_loss_percent;      /* a reset destroys what was on the way */
+    /* 0 on every seed, as they change what a correct program does: tests switch them on. */
+    uint32_t connect_limit_percent; /* io_socket_connect answers ERROR_LIMIT */
+    uint32_t descriptors_max;       /* of accepted and connecting sockets; 0: any number */
+    uint32_t buffer_bytes;  /* of each socket in each direction: where back-pressure begins */
+    bool is_without_credit; /* as old kernels: more than the credit may come until it is stopped */
 };
 
 /*
@@ -169,8 +170,9 @@ void io_fake_set_owner(struct io_fake_peer *peer, void *owner);
 void io_fake_set_script(struct io_fake_peer *peer, const struct io_fake_script *script);
 struct io *io_fake_io(const struct io_fake_peer *peer);
 
-/* The code under test's address as this peer sees it, and this peer's own. */
-const struct address *io_fake_peer_address(const struct io_fake_peer *peer);
+/* The address that the code under test has for this peer, and its own end as the peer sees it. */
+const struct address *io_fake_address(const struct io_fake_peer *peer);
+const struct address *io_fake_remote_address(const struct io_fake_peer *peer);
 
 /* Send a copy of `bytes`. The script's queue is unbounded; what the code under test has not taken
  * waits in it. Nothing happens after a reset or a close. */
