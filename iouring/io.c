@@ -680,6 +680,12 @@ void io_note_accepted(struct io_listener *listener, int fd)
     io->accepted[io->accepted_count++] = (struct io_accepted){listener, fd};
 }
 
+void io_discard(struct io *io, int fd)
+{
+    io->driver->discard(io, fd);
+    retry_accepting(io);
+}
+
 static void on_accept_timer(struct io_timer *timer)
 {
     retry_accepting(LIST_OWNER(timer, struct io, accept_timer));

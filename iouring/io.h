@@ -327,7 +327,7 @@ FALLIBLE io_socket_address(const struct io_socket *socket, enum io_address_kind 
  */
 struct io_listener {
     struct io *io; /* borrowed */
-    /* A new connection; the descriptor is the callee's (io_socket_adopt or close). */
+    /* A new connection; the descriptor is the callee's (io_socket_adopt or io_discard). */
     void (*on_accept)(struct io_listener *listener, int fd);
     void (*on_closed)(struct io_listener *listener);
     struct list open;
@@ -355,6 +355,10 @@ struct io_listen_options {
     bool is_transparent;    /* IP_TRANSPARENT, for TPROXY */
     bool is_reuse_port;
 };
+
+/* Refuse a connection that on_accept gave and that nobody adopts: RST. Works on every back end,
+ * where close(2) works on real descriptors only. */
+void io_discard(struct io *io, int fd);
 
 /* Make a bound and listening descriptor. Any thread. Errors: ERROR_OS (address in use, not
  * permitted, ...). */

@@ -31,6 +31,8 @@ struct io_driver {
     FALLIBLE(*address)
     (const struct io_socket *socket, enum io_address_kind kind, struct address *ret_address);
     FALLIBLE (*adopt)(struct io_socket *socket);
+    /* Close an accepted descriptor that nobody adopted, with RST. */
+    void (*discard)(struct io *io, int fd);
 
     /* socket->credit_bytes > 0; io.c has set is_receive_armed -> io_note_received.., until
      * io_note_receive_stopped or io_note_receive_ended, which clear it. */

@@ -585,6 +585,7 @@ const struct io_driver *io_epoll_driver(void)
         .connect = connect_socket,
         .address = io_os_address,
         .adopt = adopt_socket,
+        .discard = io_os_discard,
         .receive_arm = arm_receive,
         .receive_disarm = disarm_receive,
         .send = send_queued,

@@ -1,9 +1,9 @@
 /*
  * A world of events in order of their virtual time. Each connection has two queues of bytes: one
- * towards the code under test, of which the first `arrived` bytes are in its socket, and one towards
- * the peer. Every step of a connection (arrive, receive, send, deliver, reset, close) is an event
- * with a latency of its own, so what real kernels leave open comes in every order; a step that finds
- * nothing to do does nothing, so steps need no cancelling.
+ * towards the code under test, of which the first `arrived` bytes are in its socket, and one
+ * towards the peer. Every step of a connection (arrive, receive, send, deliver, reset, close) is an
+ * event with a latency of its own, so what real kernels leave open comes in every order; a step
+ * that finds nothing to do does nothing, so steps need no cancelling.
  *
  * The rules that a kernel would keep are CHECKs here: see check_peer and the driver functions.
  */
@@ -70,7 +70,7 @@ struct fake_watch {
 
 /* What a descriptor of the fake stands for; one of the two, or none any more. */
 struct descriptor {
-    struct io_fake_peer *peer;       /* owned by the world's list */
+    struct io_fake_peer *peer;      /* owned by the world's list */
     struct fake_listener *listener; /* owned */
 };
 
@@ -151,7 +151,7 @@ struct io_fake_peer {
     int connect_error;
     bool is_shut; /* the code under test sends nothing more */
     bool is_closing;
-    bool is_gone; /* closed */
+    bool is_gone;         /* closed */
     bool is_reset_on_way; /* to the peer */
 
     bool is_connect_due;
@@ -452,8 +452,8 @@ static void deliver_step(void *argument)
         lose_to_peer(peer);
         if (!peer->is_reset_on_way) {
             io_fake_reset(peer);
+            return;
         }
-        return;
     }
     if (peer->to_peer.size > 0 && peer->is_reading) {
         deliver_bytes(peer);
@@ -714,9 +714,8 @@ static void arrive_step(void *argument)
         reset_peer(peer);
         return;
     }
-    size_t room = world->faults.buffer_bytes > peer->arrived
-                      ? world->faults.buffer_bytes - peer->arrived
-                      : 0;
+    size_t room =
+        world->faults.buffer_bytes > peer->arrived ? world->faults.buffer_bytes - peer->arrived : 0;
     size_t size =
         part_of(world, world->faults.delivery_short_percent, waiting < room ? waiting : room);
     peer->arrived += size;
@@ -1176,8 +1175,8 @@ static struct error wait_fake(struct io *io, uint64_t wait_ns)
         return OK;
     }
     /* The first event ends the sleep; what comes within a moment of it is seen in the same turn. */
-    uint64_t first_ns = world->events[0].due_ns > world->now_ns ? world->events[0].due_ns
-                                                                : world->now_ns;
+    uint64_t first_ns =
+        world->events[0].due_ns > world->now_ns ? world->events[0].due_ns : world->now_ns;
     uint64_t moment_ns = clock_add(first_ns, latency(world) / 2);
     if (moment_ns > until_ns) {
         moment_ns = until_ns;
@@ -1387,15 +1386,16 @@ static void describe_peer(const struct io_fake_peer *peer)
     char remote[ADDRESS_TEXT_MAX];
     address_print(&peer->address, own);
     address_print(&peer->remote, remote);
-    fprintf(stderr,
-            "peer=%u fd=%d own=%s remote=%s connected=%d dead=%d reading=%d | to code: sent=%" PRIu64
-            " taken=%" PRIu64 " waiting=%zu arrived=%zu end=%d armed=%d | to peer: sent=%" PRIu64
-            " delivered=%" PRIu64 " waiting=%zu shut=%d end=%d | socket=%d closing=%d gone=%d\n",
-            peer->id, peer->fd, own, remote, peer->is_connected, peer->is_dead, peer->is_reading,
-            peer->script_sent, peer->socket_taken, peer->to_socket.size, peer->arrived,
-            peer->is_end_arrived, peer->is_armed, peer->socket_sent, peer->delivered,
-            peer->to_peer.size, peer->is_shut, peer->is_end_delivered, peer->socket != NULL,
-            peer->is_closing, peer->is_gone);
+    fprintf(
+        stderr,
+        "peer=%u fd=%d own=%s remote=%s connected=%d dead=%d reading=%d | to code: sent=%" PRIu64
+        " taken=%" PRIu64 " waiting=%zu arrived=%zu end=%d armed=%d | to peer: sent=%" PRIu64
+        " delivered=%" PRIu64 " waiting=%zu shut=%d end=%d | socket=%d closing=%d gone=%d\n",
+        peer->id, peer->fd, own, remote, peer->is_connected, peer->is_dead, peer->is_reading,
+        peer->script_sent, peer->socket_taken, peer->to_socket.size, peer->arrived,
+        peer->is_end_arrived, peer->is_armed, peer->socket_sent, peer->delivered,
+        peer->to_peer.size, peer->is_shut, peer->is_end_delivered, peer->socket != NULL,
+        peer->is_closing, peer->is_gone);
 }
 
 static void describe_op(const char *name, uint64_t age_ns, int fd, void *argument)

@@ -144,6 +144,13 @@ void io_os_shut_down(int fd, bool is_reset)
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
+void io_os_discard(struct io *io, int fd)
+{
+    (void)io;
+    io_os_shut_down(fd, true);
+    close(fd);
+}
+
 uint64_t io_os_now(const struct io *io)
 {
     (void)io;

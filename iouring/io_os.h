@@ -20,5 +20,8 @@ FALLIBLE io_os_address(const struct io_socket *socket, enum io_address_kind kind
 /* Before close(2): FIN now (which also ends ops in the kernel), or RST at the close. */
 void io_os_shut_down(int fd, bool is_reset);
 
+/* Close an accepted descriptor with RST. */
+void io_os_discard(struct io *io, int fd);
+
 /* CLOCK_MONOTONIC. */
 uint64_t io_os_now(const struct io *io);

@@ -920,6 +920,7 @@ const struct io_driver *io_uring_driver(void)
         .connect = connect_socket,
         .address = io_os_address,
         .adopt = io_os_adopt,
+        .discard = io_os_discard,
         .receive_arm = arm_receive,
         .receive_disarm = disarm_receive,
         .send = send_queued,

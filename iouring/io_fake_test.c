@@ -1,0 +1,528 @@
+/*
+ * The fake network, by a small forwarder that runs on it: what it promises is what the tests of the
+ * whole worker stand on. Every failure prints its seed; run_seed(seed, is_pump) runs it alone.
+ */
+#include "iouring/io_fake.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SEEDS = 1000, /* of each way of forwarding */
+    WINDOW_BYTES = 8 << 10,
+    CONNECT_TIMEOUT_MS = 5000,
+    TURNS_MAX = 400000,
+    PORT_FIRST = 1000,
+};
+
+/* ---- the program under test: forwards each connection to its original destination ---- */
+
+struct link {
+    struct io_socket sides[2]; /* the client's, the upstream's */
+    struct io_timer timer;     /* of the connect */
+    struct program *program;   /* borrowed */
+    uint32_t open_count;
+    bool is_closing;
+    bool has_ended[2];
+};
+
+struct program {
+    struct io *io; /* borrowed */
+    struct io_listener listener;
+    struct link *links; /* owned */
+    uint32_t accepted;
+    uint32_t links_max;
+    uint32_t links_open;
+    uint32_t refused;
+    bool is_pump;
+    bool is_listener_closed;
+};
+
+static void close_link(struct link *link, void (*close_side)(struct io_socket *socket))
+{
+    if (link->is_closing) {
+        return;
+    }
+    link->is_closing = true;
+    io_timer_stop(link->program->io, &link->timer);
+    for (int i = 0; i < 2; i++) {
+        if (link->sides[i].io != NULL) {
+            close_side(&link->sides[i]);
+        }
+    }
+}
+
+static void grant_more(struct io_socket *from, const struct io_socket *to)
+{
+    uint64_t on_the_way = io_receive_credit(from) + io_socket_unsent(to) + from->received.size;
+    if (on_the_way < WINDOW_BYTES) {
+        io_receive_grant(from, WINDOW_BYTES - on_the_way);
+    }
+}
+
+static struct link *link_of(struct io_socket *socket, int side)
+{
+    return (struct link *)(void *)((char *)socket - offsetof(struct link, sides) -
+                                   (size_t)side * sizeof(struct io_socket));
+}
+
+static void on_events(struct link *link, int side, uint32_t events)
+{
+    struct io_socket *self = &link->sides[side];
+    struct io_socket *other = &link->sides[1 - side];
+    if ((events & IO_EVENT_CLOSED) != 0) {
+        cr_assert_eq(events, IO_EVENT_CLOSED);
+        cr_assert(link->is_closing);
+        if (--link->open_count == 0) {
+            link->program->links_open--;
+        }
+        return;
+    }
+    cr_assert_not(link->is_closing, "silent after the close");
+    if ((events & IO_EVENT_FAILED) != 0) {
+        cr_assert(error_is(self->error));
+        close_link(link, io_abort);
+        return;
+    }
+    if ((events & IO_EVENT_CONNECTED) != 0) {
+        io_timer_stop(link->program->io, &link->timer);
+    }
+    if (!link->program->is_pump) {
+        if (self->received.size > 0) {
+            cr_assert_not(error_is(io_send(other, &self->received)));
+        }
+        grant_more(self, other);
+        grant_more(other, self);
+    } else {
+        cr_assert_eq(self->received.size, 0);
+    }
+    if ((events & IO_EVENT_RECEIVE_ENDED) != 0) {
+        cr_assert_not(link->has_ended[side], "one end");
+        link->has_ended[side] = true;
+        io_send_end(other);
+    }
+    if (link->has_ended[0] && link->has_ended[1] && io_socket_unsent(self) == 0 &&
+        io_socket_unsent(other) == 0) {
+        close_link(link, io_close);
+    }
+}
+
+static void on_client_side(struct io_socket *socket, uint32_t events)
+{
+    on_events(link_of(socket, 0), 0, events);
+}
+
+static void on_upstream_side(struct io_socket *socket, uint32_t events)
+{
+    on_events(link_of(socket, 1), 1, events);
+}
+
+static void on_connect_timeout(struct io_timer *timer)
+{
+    close_link(LIST_OWNER(timer, struct link, timer), io_abort);
+}
+
+static void on_accept(struct io_listener *listener, int fd)
+{
+    struct program *program = LIST_OWNER(listener, struct program, listener);
+    cr_assert_lt(program->accepted, program->links_max);
+    struct link *link = &program->links[program->accepted++];
+    link->program = program;
+    link->open_count = 1;
+    program->links_open++;
+    cr_assert_not(error_is(io_socket_adopt(&link->sides[0], program->io, fd, on_client_side)));
+    struct address upstream = {0};
+    cr_assert_not(error_is(io_socket_address(&link->sides[0], IO_ADDRESS_ORIGINAL, &upstream)));
+    struct error error =
+        io_socket_connect(&link->sides[1], program->io, &upstream, NULL, on_upstream_side);
+    if (error_is(error)) {
+        cr_assert_eq(error.code, ERROR_LIMIT);
+        program->refused++;
+        close_link(link, io_abort);
+        return;
+    }
+    link->open_count = 2;
+    io_timer_start(program->io, &link->timer,
+                   io_now(program->io) + CONNECT_TIMEOUT_MS * CLOCK_NS_PER_MS, on_connect_timeout);
+    if (program->is_pump) {
+        cr_assert_not(error_is(io_pump_start(&link->sides[0], &link->sides[1])));
+        cr_assert_not(error_is(io_pump_start(&link->sides[1], &link->sides[0])));
+    } else {
+        grant_more(&link->sides[0], &link->sides[1]);
+        grant_more(&link->sides[1], &link->sides[0]);
+    }
+}
+
+static void on_listener_closed(struct io_listener *listener)
+{
+    LIST_OWNER(listener, struct program, listener)->is_listener_closed = true;
+}
+
+static bool is_listener_closed(void *argument)
+{
+    return ((const struct program *)argument)->is_listener_closed;
+}
+
+/* ---- the peers: what each session does, and what must come of it ---- */
+
+enum kind {
+    KIND_PLAIN,
+    KIND_BIG,
+    KIND_SLOW_CLIENT, /* reads nothing for two seconds */
+    KIND_SLOW_SERVER,
+    KIND_LATE_ACCEPT,
+    KIND_EMPTY,
+    KIND_LAST_COMPLETE = KIND_EMPTY,
+    KIND_CLIENT_RESETS,
+    KIND_SERVER_RESETS,
+    KIND_SERVER_CLOSES, /* with bytes unread */
+    KIND_REFUSED,
+    KIND_UNREACHABLE,
+    KIND_BLACKHOLE,
+    KIND_COUNT,
+};
+
+struct end {
+    uint64_t wanted; /* to send */
+    uint64_t sent;
+    uint64_t got;
+    uint32_t ends;
+    uint32_t resets;
+    bool is_connected;
+};
+
+struct session {
+    struct world_of_test *test; /* borrowed */
+    struct io_fake_peer *client;
+    struct io_fake_peer *server;
+    enum kind kind;
+    uint32_t index;
+    struct end ends[2]; /* client, server */
+};
+
+enum {
+    SESSIONS = KIND_COUNT + 4,
+};
+
+struct world_of_test {
+    struct io *io;
+    uint64_t seed;
+    struct program program;
+    struct session sessions[SESSIONS];
+};
+
+static uint8_t pattern(uint32_t index, int direction, uint64_t offset)
+{
+    return (uint8_t)(offset * 31 + (offset >> 8) + index * 7 + (uint32_t)direction * 13);
+}
+
+static void send_part(struct session *session, int side)
+{
+    struct end *end = &session->ends[side];
+    struct io_fake_peer *peer = side == 0 ? session->client : session->server;
+    uint64_t left = end->wanted - end->sent;
+    uint64_t size = left == 0 ? 0 : 1 + io_fake_random(session->test->io) % left;
+    uint8_t *data = malloc(size + 1);
+    for (uint64_t i = 0; i < size; i++) {
+        data[i] = pattern(session->index, side, end->sent + i);
+    }
+    io_fake_send(peer, bytes_make(data, size));
+    free(data);
+    end->sent += size;
+    if (end->sent == end->wanted) {
+        io_fake_send_end(peer);
+    }
+}
+
+static void send_client_part(void *argument)
+{
+    struct session *session = argument;
+    struct io *io = session->test->io;
+    send_part(session, 0);
+    if (session->kind == KIND_CLIENT_RESETS && io_fake_random(io) % 3 == 0) {
+        io_fake_reset(session->client);
+    } else if (session->ends[0].sent < session->ends[0].wanted) {
+        io_fake_after(io, io_fake_random(io) % (50 * CLOCK_NS_PER_MS), send_client_part, session);
+    }
+}
+
+static void send_server_part(void *argument)
+{
+    struct session *session = argument;
+    struct io *io = session->test->io;
+    send_part(session, 1);
+    if (session->ends[1].sent < session->ends[1].wanted) {
+        io_fake_after(io, io_fake_random(io) % (50 * CLOCK_NS_PER_MS), send_server_part, session);
+    } else if (session->kind == KIND_SERVER_CLOSES) {
+        io_fake_close(session->server);
+    }
+}
+
+static void read_again(void *argument)
+{
+    io_fake_start_reading(argument);
+}
+
+static void client_connected(struct io_fake_peer *peer)
+{
+    struct session *session = io_fake_owner(peer);
+    session->ends[0].is_connected = true;
+    if (session->kind == KIND_SLOW_CLIENT) {
+        io_fake_stop_reading(peer);
+        io_fake_after(io_fake_io(peer), 2 * CLOCK_NS_PER_S, read_again, peer);
+    }
+    send_client_part(session);
+}
+
+static void server_connected(struct io_fake_peer *peer)
+{
+    struct session *session = io_fake_owner(peer);
+    session->server = peer;
+    session->ends[1].is_connected = true;
+    if (session->kind == KIND_SLOW_SERVER) {
+        io_fake_stop_reading(peer);
+        io_fake_after(io_fake_io(peer), 2 * CLOCK_NS_PER_S, read_again, peer);
+    }
+    send_server_part(session);
+}
+
+static int side_of(const struct session *session, const struct io_fake_peer *peer)
+{
+    return peer == session->client ? 0 : 1;
+}
+
+static void peer_data(struct io_fake_peer *peer, struct bytes data)
+{
+    struct session *session = io_fake_owner(peer);
+    int side = side_of(session, peer);
+    struct end *end = &session->ends[side];
+    cr_assert_eq(end->ends + end->resets, 0, "seed %llu: bytes after the end",
+                 (unsigned long long)session->test->seed);
+    for (size_t i = 0; i < data.size; i++) {
+        cr_assert_eq(data.data[i], pattern(session->index, 1 - side, end->got + i),
+                     "seed %llu session %u side %d offset %llu",
+                     (unsigned long long)session->test->seed, session->index, side,
+                     (unsigned long long)(end->got + i));
+    }
+    end->got += data.size;
+}
+
+static void peer_end(struct io_fake_peer *peer)
+{
+    struct session *session = io_fake_owner(peer);
+    session->ends[side_of(session, peer)].ends++;
+}
+
+static void peer_reset(struct io_fake_peer *peer)
+{
+    struct session *session = io_fake_owner(peer);
+    session->ends[side_of(session, peer)].resets++;
+}
+
+static const struct io_fake_script client_script = {.on_connected = client_connected,
+                                                    .on_data = peer_data,
+                                                    .on_end = peer_end,
+                                                    .on_reset = peer_reset};
+static const struct io_fake_script server_script = {.on_connected = server_connected,
+                                                    .on_data = peer_data,
+                                                    .on_end = peer_end,
+                                                    .on_reset = peer_reset};
+
+static struct address address_at(const char *ip, uint32_t port)
+{
+    struct address address = {0};
+    cr_assert_not(error_is(address_parse_ip(bytes_from_string(ip), (uint16_t)port, &address)));
+    return address;
+}
+
+static void start_client(void *argument)
+{
+    struct session *session = argument;
+    struct io_fake_client client = {
+        .listener = address_at("127.0.0.1", 15001),
+        .client = address_at("10.0.0.9", 40000 + session->index),
+        .original = address_at("10.96.0.1", PORT_FIRST + session->index),
+        .script = &client_script,
+        .owner = session,
+    };
+    session->client = io_fake_connect(session->test->io, &client);
+}
+
+static void serve(struct session *session)
+{
+    struct io *io = session->test->io;
+    struct io_fake_service service = {
+        .address = address_at("10.96.0.1", PORT_FIRST + session->index),
+        .script = &server_script,
+        .owner = session,
+    };
+    switch (session->kind) {
+    case KIND_REFUSED:
+        service.outcome = IO_FAKE_REFUSE;
+        break;
+    case KIND_UNREACHABLE:
+        service.outcome = IO_FAKE_UNREACHABLE;
+        break;
+    case KIND_BLACKHOLE:
+        service.outcome = IO_FAKE_BLACKHOLE;
+        break;
+    case KIND_SERVER_RESETS:
+        service.outcome = IO_FAKE_RESET;
+        service.reset_after_bytes = io_fake_random(io) % session->ends[0].wanted;
+        break;
+    case KIND_LATE_ACCEPT:
+        service.delay_ns = 300 * CLOCK_NS_PER_MS;
+        break;
+    case KIND_PLAIN:
+    case KIND_BIG:
+    case KIND_SLOW_CLIENT:
+    case KIND_SLOW_SERVER:
+    case KIND_EMPTY:
+    case KIND_CLIENT_RESETS:
+    case KIND_SERVER_CLOSES:
+    case KIND_COUNT:
+        break;
+    }
+    io_fake_serve(io, &service);
+}
+
+static void start_session(struct world_of_test *test, uint32_t index)
+{
+    struct io *io = test->io;
+    struct session *session = &test->sessions[index];
+    session->test = test;
+    session->index = index;
+    session->kind = (enum kind)(index % KIND_COUNT);
+    uint64_t most = session->kind == KIND_BIG ? 40000 : 4000;
+    for (int side = 0; side < 2; side++) {
+        bool is_empty = session->kind == KIND_EMPTY;
+        session->ends[side].wanted = is_empty ? 0 : 1 + io_fake_random(io) % most;
+    }
+    serve(session);
+    io_fake_after(io, io_fake_random(io) % (100 * CLOCK_NS_PER_MS), start_client, session);
+}
+
+static bool is_over(void *argument)
+{
+    const struct world_of_test *test = argument;
+    return test->program.accepted == test->program.links_max && test->program.links_open == 0;
+}
+
+static void check_session(const struct session *session)
+{
+    unsigned long long seed = session->test->seed;
+    uint32_t index = session->index;
+    const struct end *client = &session->ends[0];
+    const struct end *server = &session->ends[1];
+    cr_assert_leq(client->got, server->sent);
+    cr_assert_leq(server->got, client->sent);
+    switch (session->kind) {
+    case KIND_PLAIN:
+    case KIND_BIG:
+    case KIND_SLOW_CLIENT:
+    case KIND_SLOW_SERVER:
+    case KIND_LATE_ACCEPT:
+    case KIND_EMPTY:
+        cr_assert_eq(client->got, server->wanted, "seed %llu session %u", seed, index);
+        cr_assert_eq(server->got, client->wanted, "seed %llu session %u", seed, index);
+        cr_assert_eq(client->ends, 1, "seed %llu session %u", seed, index);
+        cr_assert_eq(server->ends, 1, "seed %llu session %u", seed, index);
+        cr_assert_eq(client->resets + server->resets, 0, "seed %llu session %u", seed, index);
+        break;
+    case KIND_SERVER_RESETS:
+        cr_assert(client->resets + client->ends >= 1, "seed %llu session %u", seed, index);
+        break;
+    case KIND_REFUSED:
+    case KIND_UNREACHABLE:
+    case KIND_BLACKHOLE:
+        cr_assert_not(server->is_connected);
+        cr_assert_eq(client->resets, 1, "seed %llu session %u", seed, index);
+        cr_assert_eq(client->got, 0);
+        break;
+    case KIND_CLIENT_RESETS:
+    case KIND_SERVER_CLOSES:
+        cr_assert_leq(client->ends + client->resets, 2);
+        break;
+    case KIND_COUNT:
+        break;
+    }
+}
+
+static void start_program(struct program *program, struct io *io, uint32_t links_max)
+{
+    struct address address = address_at("127.0.0.1", 15001);
+    program->io = io;
+    program->links_max = links_max;
+    program->links = calloc(links_max, sizeof(*program->links));
+    cr_assert_not_null(program->links);
+    io_listener_open(&program->listener, io, io_fake_listen(io, &address), on_accept,
+                     on_listener_closed);
+}
+
+static void finish_program(struct program *program, uint64_t seed)
+{
+    struct io *io = program->io;
+    io_listener_close(&program->listener);
+    cr_assert(io_fake_run_until(io, is_listener_closed, program, TURNS_MAX));
+    io_fake_run_for(io, 10 * CLOCK_NS_PER_S); /* what is on its way to the peers */
+    const char *wrong = io_fake_finish(io);
+    if (wrong != NULL) {
+        io_fake_describe(io);
+    }
+    cr_assert_null(wrong, "seed %llu: %s", (unsigned long long)seed, wrong);
+    io_destroy(io);
+    free(program->links);
+}
+
+static uint64_t run_seed(uint64_t seed, bool is_pump)
+{
+    static const uint32_t block_counts[] = {4, 16, 256};
+    struct io_options options = io_options_default();
+    options.block_bytes = seed % 2 == 0 ? 16 << 10 : 1024;
+    options.block_count = seed == 0 ? 256 : block_counts[seed % 3];
+    options.heap_bytes_max = 4 << 20;
+    struct world_of_test *test = calloc(1, sizeof(*test));
+    cr_assert_not_null(test);
+    test->seed = seed;
+    cr_assert_not(error_is(io_fake_create(&options, seed, &test->io)));
+    test->program.is_pump = is_pump;
+    start_program(&test->program, test->io, SESSIONS);
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        start_session(test, i);
+    }
+    bool is_done = io_fake_run_until(test->io, is_over, test, TURNS_MAX);
+    if (!is_done) {
+        io_fake_describe(test->io);
+    }
+    cr_assert(is_done, "seed %llu does not come to an end", (unsigned long long)seed);
+    io_fake_run_for(test->io, 10 * CLOCK_NS_PER_S);
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        check_session(&test->sessions[i]);
+    }
+    uint64_t end_ns = io_now(test->io);
+    finish_program(&test->program, seed);
+    free(test);
+    return end_ns;
+}
+
+Test(io_fake, a_forwarder_keeps_every_promise_on_every_seed, .timeout = 120)
+{
+    for (uint64_t seed = 0; seed <= SEEDS; seed++) {
+        run_seed(seed, false);
+    }
+}
+
+Test(io_fake, a_pumping_forwarder_keeps_every_promise_on_every_seed, .timeout = 120)
+{
+    for (uint64_t seed = 0; seed <= SEEDS; seed++) {
+        run_seed(seed, true);
+    }
+}
+
+Test(io_fake, the_same_seed_gives_the_same_run)
+{
+    for (uint64_t seed = 1; seed < 20; seed++) {
+        cr_assert_eq(run_seed(seed, false), run_seed(seed, false));
+    }
+}
