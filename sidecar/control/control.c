@@ -4,22 +4,14 @@
  */
 #include "control/control.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +19,7 @@
 #include "base/clock.h"
 #include "control/admin.h"
 #include "control/health.h"
+#include "control/startup.h"
 #include "http/http1.h"
 
 enum {
@@ -39,9 +32,6 @@ enum {
     SELF_TEST_TIMEOUT_MS = 1000,
     HEALTH_CONNECTIONS_MAX = 64,
     ADMIN_CONNECTIONS_MAX = 8,
-    WORKER_CONNECTIONS_MAX = 50000,
-    DESCRIPTORS_OF_OURS = 24, /* rings, listeners, standard streams, inotify, admin clients */
-    DESCRIPTORS_SPARE = 256,
 };
 
 static void say(enum log_level level, const char *message, const char *detail)
@@ -494,201 +484,8 @@ static void on_self_test(struct io_timer *timer)
 
 /* ---- start-up ---- */
 
-static struct error find_own_addresses(struct control *control)
-{
-    const struct options *options = control->options;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < options->pod_ips_count; i++) {
-        control->own_addresses[count++] = options->pod_ips[i];
-    }
-    struct ifaddrs *all = NULL;
-    if (options->pod_ips_count == 0 && getifaddrs(&all) == 0) {
-        uint32_t max = sizeof(control->own_addresses) / sizeof(control->own_addresses[0]);
-        for (const struct ifaddrs *item = all; item != NULL && count < max; item = item->ifa_next) {
-            if (item->ifa_addr == NULL || (item->ifa_flags & IFF_LOOPBACK) != 0) {
-                continue;
-            }
-            socklen_t size = item->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                                  : sizeof(struct sockaddr_in6);
-            struct address address;
-            if (!error_is(address_from_sockaddr(item->ifa_addr, size, &address)) &&
-                address.family != ADDRESS_UNIX) {
-                control->own_addresses[count++] = address;
-            }
-        }
-        freeifaddrs(all);
-    }
-    control->settings.own_addresses = control->own_addresses;
-    control->settings.own_addresses_count = count;
-    return OK;
-}
-
-/* The CPU quota of our cgroup, rounded up; 0 when there is none. */
-static uint32_t quota_cpus(void)
-{
-    static const char *const files[] = {"/sys/fs/cgroup/cpu.max",
-                                        "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"};
-    for (size_t i = 0; i < 2; i++) {
-        char text[64] = "";
-        int fd = open(files[i], O_RDONLY | O_CLOEXEC);
-        ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-        if (fd >= 0) {
-            close(fd);
-        }
-        if (size <= 0) {
-            continue;
-        }
-        text[size] = '\0';
-        char *end = NULL;
-        double quota = strtod(text, &end);
-        double period = i == 0 ? strtod(end, NULL) : 100000; /* cgroup v1: the default period */
-        if (end != text && quota > 0 && period > 0) {
-            uint32_t cpus = (uint32_t)(quota / period);
-            return (double)cpus * period < quota ? cpus + 1 : cpus;
-        }
-    }
-    return 0;
-}
-
-static uint32_t default_workers(void)
-{
-    uint32_t quota = quota_cpus();
-    cpu_set_t set;
-    uint32_t cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 1;
-    uint32_t workers = quota > 0 ? quota : (cores < 2 ? cores : 2);
-    return workers < OPTIONS_WORKERS_MAX ? workers : OPTIONS_WORKERS_MAX;
-}
-
-static uint32_t connections_max(uint32_t workers)
-{
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    uint64_t files = limit.rlim_cur == RLIM_INFINITY ? UINT32_MAX : limit.rlim_cur;
-    uint64_t kept = files > 4 * DESCRIPTORS_SPARE ? DESCRIPTORS_SPARE : DESCRIPTORS_OF_OURS;
-    uint64_t connections = files > kept + 8 ? (files - kept) / 2 / workers : 4;
-    return connections < WORKER_CONNECTIONS_MAX ? (uint32_t)connections : WORKER_CONNECTIONS_MAX;
-}
-
-static bool has_service(const struct options_listen *listen, const struct address *address)
-{
-    return address_equal(&listen->address, address);
-}
-
-/* Open one listening descriptor, saying why not. */
-static bool open_listener(const struct address *address, const char *flag, int *ret_fd)
-{
-    struct io_listen_options options = {.address = *address, .is_v6_only = true};
-    struct error error = io_listen_socket(&options, ret_fd);
-    if (!error_is(error)) {
-        return true;
-    }
-    char text[ADDRESS_TEXT_MAX];
-    address_print(address, text);
-    log_line(NULL, LOG_ERROR, "msg=\"cannot listen\" flag=%s address=%s reason=\"%s\"", flag, text,
-             strerror(error.detail));
-    return false;
-}
-
-static void set_own_ports(struct control *control)
-{
-    const struct options *options = control->options;
-    const uint16_t ports[] = {options->outbound_port, options->inbound_port, options->health_port};
-    for (size_t i = 0; i < 3; i++) {
-        if (ports[i] != 0) {
-            control->settings.own_ports[control->settings.own_ports_count++] = ports[i];
-        }
-    }
-}
-
-static void make_settings(struct control *control)
-{
-    const struct options *options = control->options;
-    control->settings = (struct worker_settings){
-        .own_namespace = options->own_namespace,
-        .connect_timeout_ns = options->connect_timeout_ns,
-        .detect_timeout_ns = options->detect_timeout_ns,
-        .pool_idle_timeout_ns = options->pool_idle_timeout_ns,
-        .is_registry_only = options->is_registry_only,
-        .via = bytes_from_string(options->via),
-        .access_log = options->access_log,
-        .connections_max = connections_max(control->workers_count),
-    };
-    set_own_ports(control);
-}
-
-struct listeners {
-    struct worker_listener items[OPTIONS_LISTENS_MAX + 4];
-    uint32_t count;
-};
-
-static bool add_listener(struct listeners *listeners, enum listener_kind kind,
-                         const struct address *address, const struct options_listen *listen,
-                         const char *flag)
-{
-    struct worker_listener *item = &listeners->items[listeners->count];
-    *item = (struct worker_listener){.kind = kind, .address = *address};
-    if (listen != NULL) {
-        item->service_name = listen->service_name;
-        item->service_namespace = listen->service_namespace;
-        item->service_port = listen->service_port;
-    }
-    if (!open_listener(address, flag, &item->fd)) {
-        return false;
-    }
-    listeners->count++;
-    return true;
-}
-
-/* IPv6 may be missing from a network namespace: that is one line, not a failed start. */
-static bool add_pair(struct listeners *listeners, enum listener_kind kind, uint16_t port,
-                     bool is_loopback, const char *flag)
-{
-    struct address v4;
-    struct address v6;
-    error_ignore(address_parse_ip(is_loopback ? BYTES("127.0.0.1") : BYTES("0.0.0.0"), port,
-                                  &v4)); /* constants */
-    error_ignore(address_parse_ip(is_loopback ? BYTES("::1") : BYTES("::"), port, &v6));
-    if (!add_listener(listeners, kind, &v4, NULL, flag)) {
-        return false;
-    }
-    struct io_listen_options options = {.address = v6, .is_v6_only = true};
-    int fd = -1;
-    struct error error = io_listen_socket(&options, &fd);
-    if (error_is(error)) {
-        log_line(NULL, LOG_WARNING, "msg=\"no IPv6 listener\" flag=%s reason=\"%s\"", flag,
-                 strerror(error.detail));
-        return error.detail != EADDRINUSE;
-    }
-    listeners->items[listeners->count++] =
-        (struct worker_listener){.kind = kind, .address = v6, .fd = fd};
-    return true;
-}
-
-static bool open_listeners(struct control *control, struct listeners *listeners)
-{
-    const struct options *options = control->options;
-    for (uint32_t i = 0; i < options->listens_count; i++) {
-        const struct options_listen *listen = &options->listens[i];
-        for (uint32_t j = 0; j < i; j++) {
-            if (listen->address.port != 0 && has_service(&options->listens[j], &listen->address)) {
-                say(LOG_ERROR, "two --listen flags have one address", "");
-                return false;
-            }
-        }
-        if (!add_listener(listeners, LISTENER_NAMED, &listen->address, listen, "--listen")) {
-            return false;
-        }
-    }
-    if (options->outbound_port != 0 &&
-        !add_pair(listeners, LISTENER_OUTBOUND, options->outbound_port, true, "--outbound-port")) {
-        return false;
-    }
-    return options->inbound_port == 0 ||
-           add_pair(listeners, LISTENER_INBOUND, options->inbound_port, false, "--inbound-port");
-}
-
 static struct error start_worker(struct control *control, uint32_t index,
-                                 const struct listeners *listeners)
+                                 const struct startup_listeners *listeners)
 {
     TRY(stats_create(index, &control->stats[index]));
     TRY(log_ring_create(LOG_RING_BYTES, &control->logs[index]));
@@ -714,7 +511,7 @@ static struct error start_worker(struct control *control, uint32_t index,
 }
 
 /* The last worker first: worker 0 accepts, and hands over to the others from its first turn on. */
-static bool start_workers(struct control *control, const struct listeners *listeners)
+static bool start_workers(struct control *control, const struct startup_listeners *listeners)
 {
     for (uint32_t i = control->workers_count; i-- > 0;) {
         struct error error = start_worker(control, i, listeners);
@@ -809,30 +606,15 @@ static bool refuse_unserved(const struct options *options)
 
 static bool open_health(struct control *control)
 {
-    const struct options *options = control->options;
-    if (options->health_port == 0) {
+    if (control->options->health_port == 0) {
         return true;
     }
-    /* One socket for both families where there is IPv6: the kubelet comes from outside. */
-    struct io_listen_options any = {.is_v6_only = false};
-    error_ignore(
-        address_parse_ip(BYTES("::"), options->health_port, &any.address)); /* a constant */
-    int fd = -1;
-    struct error error = io_listen_socket(&any, &fd);
-    if (error_is(error)) {
-        struct address v4;
-        error_ignore(
-            address_parse_ip(BYTES("0.0.0.0"), options->health_port, &v4)); /* a constant */
-        if (!open_listener(&v4, "--health-port", &fd)) {
-            return false;
-        }
-    }
-    struct server_options server = {.fd = fd,
-                                    .connections_max = HEALTH_CONNECTIONS_MAX,
+    struct server_options server = {.connections_max = HEALTH_CONNECTIONS_MAX,
                                     .date = control->date,
                                     .handle = health_handle,
                                     .owner = control};
-    return !error_is(server_open(control->io, &server, &control->health));
+    return startup_health_listener(control->options->health_port, &server.fd) &&
+           !error_is(server_open(control->io, &server, &control->health));
 }
 
 static bool open_admin(struct control *control)
@@ -877,7 +659,7 @@ static bool open_signals(struct control *control)
 
 /* Everything that can fail, in the order in which a user would want to hear of it; exit_status says
  * what did. */
-static bool start(struct control *control, struct listeners *listeners)
+static bool start(struct control *control, struct startup_listeners *listeners)
 {
     control->exit_status = EXIT_STATUS_ENVIRONMENT;
     if (!open_signals(control) || !choose_backend(control)) {
@@ -896,12 +678,12 @@ static bool start(struct control *control, struct listeners *listeners)
         return false;
     }
     control->exit_status = EXIT_STATUS_ENVIRONMENT;
-    control->workers_count =
-        control->options->workers > 0 ? control->options->workers : default_workers();
-    make_settings(control);
-    error_ignore(find_own_addresses(
-        control)); /* without any, loops to them are not recognised; loopback always is */
-    if (!open_listeners(control, listeners) || !open_health(control) || !open_admin(control)) {
+    control->workers_count = startup_workers_count(control->options);
+    startup_settings(control->options, control->workers_count, control->own_addresses,
+                     sizeof(control->own_addresses) / sizeof(control->own_addresses[0]),
+                     &control->settings);
+    if (!startup_open_listeners(control->options, listeners) || !open_health(control) ||
+        !open_admin(control)) {
         return false;
     }
     if (!start_workers(control, listeners)) {
@@ -981,7 +763,7 @@ enum exit_status control_run(const struct options *options)
     static struct control control; /* one process, one control; large */
     control = (struct control){.options = options, .signal_fd = -1};
     log_set_level(options->log_level);
-    static struct listeners listeners;
+    static struct startup_listeners listeners;
     if (!refuse_unserved(options)) {
         return EXIT_STATUS_USAGE;
     }
