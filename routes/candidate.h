@@ -116,8 +116,5 @@ size_t route_query_decode(struct bytes encoded, uint8_t *out);
  */
 bool route_query_next(struct bytes *query, struct bytes *ret_key, struct bytes *ret_value);
 
-/* Is the content type one of gRPC? */
-bool route_request_is_grpc(const struct route_request *request);
-
 /* Split "/service/method"; false when the path has another shape. */
 bool route_grpc_split(struct bytes path, struct bytes *ret_service, struct bytes *ret_method);

@@ -76,5 +76,8 @@ void route_match(const struct route_rules *rules, const struct route_request *re
  */
 const struct route_table_backend *route_pick(const struct route_table_rule *rule, uint64_t random);
 
+/* Is the content type one of gRPC? */
+bool route_request_is_grpc(const struct route_request *request);
+
 /* Is this a CORS preflight: OPTIONS with Origin and Access-Control-Request-Method? */
 bool route_is_preflight(const struct route_request *request);

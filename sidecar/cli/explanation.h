@@ -17,15 +17,16 @@
 #include "routes/match.h"
 
 struct explanation_request {
-    struct bytes to;     /* "SERVICE.NS:PORT" */
+    struct bytes to;     /* "SERVICE.NS:PORT", or "ADDRESS:PORT" as an application dials it */
     struct bytes method; /* empty: GET */
-    struct bytes target; /* "/path?query", as a client would send it */
+    struct bytes target; /* "/path?query", as a client would send it; empty: "/" */
+    struct bytes sni;    /* server name of a TLS connection, for TLSRoute; empty: none */
     const struct route_field *fields;
     uint32_t fields_count;
 };
 
 /*
- * Explain. On ERROR_USAGE (the Service is not written as SERVICE.NS:PORT, the target is malformed)
+ * Explain. On ERROR_USAGE (the destination is not written as SERVICE.NS:PORT or ADDRESS:PORT)
  * and ERROR_NOT_FOUND (no such Service or port) `message` (size bytes) says what is wrong. Errors:
  * also ERROR_NO_MEMORY.
  */
