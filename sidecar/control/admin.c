@@ -2,21 +2,16 @@
  * both say the same. */
 #include "control/admin.h"
 
-#include <errno.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "cli/explanation.h"
+#include "control/admin_workers.h"
 #include "routes/explain.h"
 
 enum {
@@ -24,17 +19,10 @@ enum {
     EXPLAIN_ARENA_BYTES_MAX = 1 << 20,
 };
 
-/* One command under way: what the handlers need of the request, and of the answer. */
-struct admin_call {
-    struct control *control;
-    struct server_call *call;
-    bool is_text;
-};
-
 static const char json_type[] = "application/json";
 static const char text_type[] = "text/plain; charset=utf-8";
 
-static void reply_json(const struct admin_call *admin, uint16_t status, struct json *json)
+void admin_reply(const struct admin_call *admin, uint16_t status, struct json *json)
 {
     char *text = admin->is_text ? json_print_text(json) : json_print(json, 2);
     size_t size = text == NULL ? 0 : strlen(text);
@@ -48,13 +36,13 @@ static void reply_json(const struct admin_call *admin, uint16_t status, struct j
     server_reply(admin->call, status, admin->is_text ? text_type : json_type, text, size);
 }
 
-static void reply_error(const struct admin_call *admin, uint16_t status, const char *code,
-                        const char *message)
+void admin_reply_error(const struct admin_call *admin, uint16_t status, const char *code,
+                       const char *message)
 {
     struct json *json = json_new_object();
     json_put(json, "code", json_new_text(code));
     json_put(json, "message", json_new_text(message));
-    reply_json(admin, status, json);
+    admin_reply(admin, status, json);
 }
 
 /* "2026-11-24T13:00:00.123Z" */
@@ -172,7 +160,7 @@ static void get_status(const struct admin_call *admin, const struct message_head
              json_new_number((int64_t)stats_active_sum(control->stats, control->workers_count)));
     json_put(json, "logLevel", json_new_text(log_level_name(log_level())));
     json_put(json, "lastRefused", json_refused(control->refused));
-    reply_json(admin, 200, json);
+    admin_reply(admin, 200, json);
 }
 
 /* ---- /config, /routes ---- */
@@ -215,7 +203,7 @@ static void get_config(const struct admin_call *admin, const struct message_head
         json_put(row, "conditions", json_conditions(config, objects[i]));
         json_push(list, row);
     }
-    reply_json(admin, 200, list);
+    admin_reply(admin, 200, list);
 }
 
 static struct json *json_rules(const struct control *control, const struct route_service *service,
@@ -273,229 +261,7 @@ static void get_routes(const struct admin_call *admin, const struct message_head
             json_push(list, row);
         }
     }
-    reply_json(admin, 200, list);
-}
-
-/* ---- what workers own: asked by cursor, one worker after the other ---- */
-
-struct collection {
-    struct admin_call admin;
-    struct worker_query query;
-    struct json *rows;
-    uint32_t worker;
-};
-
-static struct json *json_address(const struct address *address)
-{
-    char text[ADDRESS_TEXT_MAX] = "";
-    if (address->family != ADDRESS_NONE) {
-        address_print(address, text);
-    }
-    return json_new_text(text);
-}
-
-static struct json *json_connection(const struct worker_connection_row *row, uint32_t worker)
-{
-    static const char *const protocols[STATS_PROTOCOL_COUNT] = {"tcp", "http1", "http2"};
-    struct json *json = json_new_object();
-    json_put(json, "worker", json_new_number(worker));
-    json_put(json, "number", json_new_number((int64_t)row->number));
-    json_put(json, "direction",
-             json_new_text(row->direction == STATS_OUTBOUND ? "outbound" : "inbound"));
-    json_put(json, "protocol", json_new_text(protocols[row->protocol]));
-    json_put(json, "downstream", json_address(&row->downstream));
-    json_put(json, "destination", json_address(&row->destination));
-    json_put(json, "endpoint", json_address(&row->endpoint));
-    json_put(json, "parent", json_new_text(row->parent));
-    json_put(json, "state", json_new_text(row->state));
-    json_put(json, "ageMs", json_new_number((int64_t)(row->age_ns / CLOCK_NS_PER_MS)));
-    json_put(json, "receivedBytes", json_new_number((int64_t)row->received_bytes));
-    json_put(json, "sentBytes", json_new_number((int64_t)row->sent_bytes));
-    return json;
-}
-
-static struct json *json_endpoint(const struct worker_endpoint_row *row)
-{
-    struct json *json = json_new_object();
-    json_put(json, "service", json_new_text(row->service));
-    json_put(json, "port", json_new_number(row->port));
-    json_put(json, "address", json_address(&row->address));
-    json_put(json, "source", json_new_text(row->is_cluster_ip ? "clusterIP" : "slice"));
-    json_put(json, "state", json_new_text(row->is_ejected ? "ejected" : "ready"));
-    json_put(json, "active", json_new_number(row->active));
-    json_put(json, "connections", json_new_number(row->connections));
-    return json;
-}
-
-/* Endpoints that no worker has used yet are in no cluster: the configuration's own list is the
- * base, and what workers say is added to it. */
-struct endpoint_sum {
-    struct worker_endpoint_row row;
-    struct endpoint_sum *next;
-};
-
-struct endpoint_collection {
-    struct collection base;
-    struct endpoint_sum *sums; /* in order of the configuration */
-    struct endpoint_sum **end;
-};
-
-static struct endpoint_sum *find_sum(struct endpoint_collection *all,
-                                     const struct worker_endpoint_row *row)
-{
-    for (struct endpoint_sum *sum = all->sums; sum != NULL; sum = sum->next) {
-        if (sum->row.port == row->port && address_equal(&sum->row.address, &row->address) &&
-            strcmp(sum->row.service, row->service) == 0) {
-            return sum;
-        }
-    }
-    return NULL;
-}
-
-static void add_endpoint(struct endpoint_collection *all, const struct worker_endpoint_row *row)
-{
-    struct endpoint_sum *sum = find_sum(all, row);
-    if (sum != NULL) {
-        sum->row.active += row->active;
-        sum->row.connections += row->connections;
-        sum->row.is_ejected = sum->row.is_ejected || row->is_ejected;
-        return;
-    }
-    sum = calloc(1, sizeof(*sum));
-    if (sum == NULL) {
-        return;
-    }
-    sum->row = *row;
-    *all->end = sum;
-    all->end = &sum->next;
-}
-
-static struct address address_of(const struct route_ip *ip, uint16_t port)
-{
-    struct address address = {.family = ip->family == 4 ? ADDRESS_IPV4 : ADDRESS_IPV6,
-                              .port = port};
-    memcpy(address.ip, ip->bytes, ip->family == 4 ? 4 : 16);
-    return address;
-}
-
-static void add_configured(struct endpoint_collection *all, const struct route_port *port)
-{
-    struct worker_endpoint_row row = {.port = port->source->port};
-    snprintf(row.service, sizeof(row.service), "%.*s", (int)port->service->reference.size,
-             (const char *)port->service->reference.data);
-    for (uint32_t i = 0; i < port->endpoints_count; i++) {
-        row.address = address_of(&port->endpoints[i].addresses[0], port->endpoints[i].port);
-        add_endpoint(all, &row);
-    }
-    if (port->service->cluster_ips_count > 0) {
-        row.is_cluster_ip = true;
-        row.address = address_of(&port->service->cluster_ips[0], port->source->port);
-        add_endpoint(all, &row);
-    }
-}
-
-static void finish_endpoints(struct collection *collection)
-{
-    struct endpoint_collection *all = (struct endpoint_collection *)collection;
-    while (all->sums != NULL) {
-        struct endpoint_sum *sum = all->sums;
-        all->sums = sum->next;
-        json_push(collection->rows, json_endpoint(&sum->row));
-        free(sum);
-    }
-}
-
-static void add_rows(struct collection *collection)
-{
-    const struct worker_query *query = &collection->query;
-    for (uint32_t i = 0; i < query->rows_count; i++) {
-        switch (query->kind) {
-        case WORKER_QUERY_CONNECTIONS:
-            json_push(collection->rows,
-                      json_connection(&query->connections[i], collection->worker));
-            break;
-        case WORKER_QUERY_ENDPOINTS:
-            add_endpoint((struct endpoint_collection *)collection, &query->endpoints[i]);
-            break;
-        case WORKER_QUERY_DUMP:
-            json_push(collection->rows, json_new_text(query->lines[i]));
-            break;
-        case WORKER_QUERY_ALIVE:
-            break;
-        }
-    }
-}
-
-static void on_rows(struct worker_query *query)
-{
-    struct collection *collection = LIST_OWNER(query, struct collection, query);
-    struct control *control = collection->admin.control;
-    add_rows(collection);
-    if (query->cursor == WORKER_QUERY_END) {
-        collection->worker++;
-        query->cursor = 0;
-    }
-    if (collection->worker < control->workers_count) {
-        worker_ask(control->workers[collection->worker], query);
-        return;
-    }
-    if (query->kind == WORKER_QUERY_ENDPOINTS) {
-        finish_endpoints(collection);
-    }
-    reply_json(&collection->admin, 200, collection->rows);
-    free(collection);
-}
-
-static void begin_collection(struct collection *collection, const struct admin_call *admin,
-                             enum worker_query_kind kind)
-{
-    collection->admin = *admin;
-    collection->rows = json_new_array();
-    collection->query.kind = kind;
-    collection->query.asker = admin->control->io;
-    collection->query.on_answer = on_rows;
-    worker_ask(admin->control->workers[0], &collection->query);
-}
-
-static void collect(const struct admin_call *admin, enum worker_query_kind kind)
-{
-    struct collection *collection = calloc(1, sizeof(*collection));
-    if (collection == NULL) {
-        reply_error(admin, 503, "out_of_memory", "out of memory");
-        return;
-    }
-    begin_collection(collection, admin, kind);
-}
-
-static void get_connections(const struct admin_call *admin, const struct message_head *head)
-{
-    (void)head;
-    collect(admin, WORKER_QUERY_CONNECTIONS);
-}
-
-static void get_dump(const struct admin_call *admin, const struct message_head *head)
-{
-    (void)head;
-    collect(admin, WORKER_QUERY_DUMP);
-}
-
-static void get_endpoints(const struct admin_call *admin, const struct message_head *head)
-{
-    (void)head;
-    struct endpoint_collection *all = calloc(1, sizeof(*all));
-    if (all == NULL) {
-        reply_error(admin, 503, "out_of_memory", "out of memory");
-        return;
-    }
-    all->end = &all->sums;
-    const struct route_services *services = route_config_services(admin->control->current->config);
-    for (uint32_t i = 0; i < route_services_count(services); i++) {
-        const struct route_service *service = route_services_at(services, i);
-        for (uint32_t p = 0; p < service->ports_count; p++) {
-            add_configured(all, &service->ports[p]);
-        }
-    }
-    begin_collection(&all->base, admin, WORKER_QUERY_ENDPOINTS);
+    admin_reply(admin, 200, list);
 }
 
 /* ---- /stats, /certificates ---- */
@@ -531,14 +297,14 @@ static void get_stats(const struct admin_call *admin, const struct message_head 
         json_put(json, name, json_new_real(strtod((const char *)line.data + space, NULL)));
     }
     stats_text_finish(&text);
-    reply_json(admin, 200, json);
+    admin_reply(admin, 200, json);
 }
 
 static void get_certificates(const struct admin_call *admin, const struct message_head *head)
 {
     (void)head;
-    reply_json(admin, 200,
-               json_new_array()); /* none are loaded: this version speaks no TLS of its own */
+    admin_reply(admin, 200,
+                json_new_array()); /* none are loaded: this version speaks no TLS of its own */
 }
 
 /* ---- /explain ---- */
@@ -627,12 +393,14 @@ static void explain(const struct admin_call *admin, const struct message_head *h
                                           .target = parameter(head, "path", arena),
                                           .fields = fields};
     if (request.to.size == 0) {
-        reply_error(admin, 400, "usage",
-                    "want /explain?to=SERVICE.NS:PORT&path=/...[&method=M][&header=name:value]...");
+        admin_reply_error(
+            admin, 400, "usage",
+            "want /explain?to=SERVICE.NS:PORT&path=/...[&method=M][&header=name:value]...");
         return;
     }
     if (!read_fields(head, arena, fields, &request.fields_count)) {
-        reply_error(admin, 400, "usage", "a header is written name:value, at most 64 of them");
+        admin_reply_error(admin, 400, "usage",
+                          "a header is written name:value, at most 64 of them");
         return;
     }
     if (request.target.size == 0) {
@@ -648,14 +416,14 @@ static void explain(const struct admin_call *admin, const struct message_head *h
                              : explanation_json(snapshot->config, snapshot->generation, &request,
                                                 &json, message, sizeof(message));
     if (error.code == ERROR_USAGE || error.code == ERROR_NOT_FOUND) {
-        reply_error(admin, error.code == ERROR_USAGE ? 400 : 404,
-                    error.code == ERROR_USAGE ? "usage" : "not_found", message);
+        admin_reply_error(admin, error.code == ERROR_USAGE ? 400 : 404,
+                          error.code == ERROR_USAGE ? "usage" : "not_found", message);
     } else if (error_is(error)) {
-        reply_error(admin, 503, "out_of_memory", error_text(error.code));
+        admin_reply_error(admin, 503, "out_of_memory", error_text(error.code));
     } else if (admin->is_text) {
         server_reply(admin->call, 200, text_type, text, strlen(text));
     } else {
-        reply_json(admin, 200, json);
+        admin_reply(admin, 200, json);
     }
 }
 
@@ -674,7 +442,7 @@ static void post_reload(const struct admin_call *admin, const struct message_hea
     (void)head;
     struct admin_call *waiting = malloc(sizeof(*waiting));
     if (waiting == NULL) {
-        reply_error(admin, 503, "out_of_memory", "out of memory");
+        admin_reply_error(admin, 503, "out_of_memory", "out of memory");
         return;
     }
     *waiting = *admin;
@@ -693,7 +461,7 @@ void admin_reload_done(struct control *control, void *argument, const struct bui
         json_put(json, "generation", json_new_number((int64_t)control->current->generation));
         json_put(json, "hash", json_new_text(control->current->hash));
     }
-    reply_json(waiting, status, json);
+    admin_reply(waiting, status, json);
     free(waiting);
 }
 
@@ -704,7 +472,7 @@ static void post_drain(const struct admin_call *admin, const struct message_head
     struct json *json = json_new_object();
     json_put(json, "draining", json_new_boolean(true));
     json_put(json, "seconds", json_new_number(admin->control->options->drain_seconds));
-    reply_json(admin, 200, json);
+    admin_reply(admin, 200, json);
 }
 
 static bool parse_level(struct bytes word, enum log_level *ret_level)
@@ -732,7 +500,7 @@ static void post_log(const struct admin_call *admin, const struct message_head *
     bool has_span = span.data != NULL;
     arena_finish(&arena);
     if (!is_level || !is_span) {
-        reply_error(admin, 400, "usage", "want /log?level=error|warning|info|debug[&for=5m]");
+        admin_reply_error(admin, 400, "usage", "want /log?level=error|warning|info|debug[&for=5m]");
         return;
     }
     log_set_level(level);
@@ -742,7 +510,7 @@ static void post_log(const struct admin_call *admin, const struct message_head *
     json_put(json, "level", json_new_text(log_level_name(level)));
     json_put(json, "seconds",
              has_span ? json_new_number((int64_t)(span_ns / CLOCK_NS_PER_S)) : json_new_null());
-    reply_json(admin, 200, json);
+    admin_reply(admin, 200, json);
 }
 
 /* ---- the table of commands ---- */
@@ -757,12 +525,12 @@ static const struct command commands[] = {
     {"/status", false, get_status},
     {"/config", false, get_config},
     {"/routes", false, get_routes},
-    {"/endpoints", false, get_endpoints},
-    {"/connections", false, get_connections},
+    {"/endpoints", false, admin_get_endpoints},
+    {"/connections", false, admin_get_connections},
     {"/stats", false, get_stats},
     {"/certificates", false, get_certificates},
     {"/explain", false, get_explain},
-    {"/dump", false, get_dump},
+    {"/dump", false, admin_get_dump},
     {"/reload", true, post_reload},
     {"/drain", true, post_drain},
     {"/log", true, post_log},
@@ -795,107 +563,8 @@ void admin_handle(struct server_call *call, const struct message_head *head, voi
         }
         return;
     }
-    reply_error(&admin, 404, "not_found",
-                "no such command: status config routes endpoints connections stats certificates "
-                "explain dump reload drain log");
-}
-
-/* ---- the socket ---- */
-
-bool admin_is_allowed(int fd)
-{
-    struct ucred peer;
-    socklen_t size = sizeof(peer);
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-           (peer.uid == 0 || peer.uid == geteuid());
-}
-
-static struct error fail(const char *what, int number, char *reason, size_t size)
-{
-    snprintf(reason, size, "%s: %s", what, strerror(number));
-    return error_make(ERROR_OS, number);
-}
-
-/* Make the directories of `path` that are missing. */
-static void make_directories(const char *path)
-{
-    char directory[sizeof(((struct sockaddr_un *)0)->sun_path)];
-    snprintf(directory, sizeof(directory), "%s", path);
-    for (char *at = strchr(directory + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
-        *at = '\0';
-        mkdir(directory, 0755); /* what is wrong with it, bind will say */
-        *at = '/';
-    }
-}
-
-/* Remove what a dead process of ours left; anything else stays. */
-static struct error clear_path(const struct sockaddr_un *address, char *reason, size_t size)
-{
-    struct stat info;
-    if (lstat(address->sun_path, &info) != 0) {
-        return errno == ENOENT ? OK : fail("lstat", errno, reason, size);
-    }
-    if (!S_ISSOCK(info.st_mode)) {
-        snprintf(reason, size, "there is a file at this path that is no socket");
-        return error_make(ERROR_OS, EEXIST);
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool is_alive = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
-    int number = errno;
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (is_alive || number == EAGAIN) {
-        snprintf(reason, size, "another process listens at this path");
-        return error_make(ERROR_OS, EADDRINUSE);
-    }
-    return unlink(address->sun_path) == 0 ? OK : fail("unlink", errno, reason, size);
-}
-
-static struct error set_group(const char *path, const char *group, char *reason, size_t size)
-{
-    if (group == NULL) {
-        return OK;
-    }
-    const struct group *entry = getgrnam(group);
-    if (entry == NULL) {
-        snprintf(reason, size, "no such group: %s", group);
-        return error_make(ERROR_NOT_FOUND, ENOENT);
-    }
-    if (chown(path, (uid_t)-1, entry->gr_gid) != 0 || chmod(path, 0660) != 0) {
-        return fail("chown", errno, reason, size);
-    }
-    return OK;
-}
-
-struct error admin_listen(const char *path, const char *group, int *ret_fd, char *reason,
-                          size_t size)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        snprintf(reason, size, "the path is longer than %zu bytes", sizeof(address.sun_path) - 1);
-        return error_make(ERROR_OS, ENAMETOOLONG);
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    make_directories(path);
-    TRY(clear_path(&address, reason, size));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return fail("socket", errno, reason, size);
-    }
-    mode_t mask = umask(0177); /* never wider than 0600, not even for a moment */
-    int bound = bind(fd, (const struct sockaddr *)&address, sizeof(address));
-    int number = errno;
-    umask(mask);
-    struct error error =
-        bound == 0 ? set_group(path, group, reason, size) : fail("bind", number, reason, size);
-    if (!error_is(error) && listen(fd, 16) != 0) {
-        error = fail("listen", errno, reason, size);
-    }
-    if (error_is(error)) {
-        close(fd);
-        return error;
-    }
-    *ret_fd = fd;
-    return OK;
+    admin_reply_error(
+        &admin, 404, "not_found",
+        "no such command: status config routes endpoints connections stats certificates "
+        "explain dump reload drain log");
 }

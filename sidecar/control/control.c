@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "control/admin.h"
+#include "control/admin_socket.h"
 #include "control/health.h"
 #include "control/startup.h"
 #include "http/http1.h"
@@ -623,20 +624,20 @@ static bool open_admin(struct control *control)
     char reason[256];
     int fd = -1;
     struct error error =
-        admin_listen(options->admin_socket, options->admin_group, &fd, reason, sizeof(reason));
+        admin_socket_open(options->admin_socket, options->admin_group, &fd, reason, sizeof(reason));
     if (error_is(error)) {
         log_line(NULL, LOG_ERROR,
                  "msg=\"cannot open the admin socket\" flag=--admin-socket path=%s reason=\"%s\"",
                  options->admin_socket, reason);
         return false;
     }
-    struct server_options server = {.fd = fd,
-                                    .connections_max = ADMIN_CONNECTIONS_MAX,
-                                    .date = control->date,
-                                    .is_allowed =
-                                        options->admin_group == NULL ? admin_is_allowed : NULL,
-                                    .handle = admin_handle,
-                                    .owner = control};
+    struct server_options server = {
+        .fd = fd,
+        .connections_max = ADMIN_CONNECTIONS_MAX,
+        .date = control->date,
+        .is_allowed = options->admin_group == NULL ? admin_socket_is_allowed : NULL,
+        .handle = admin_handle,
+        .owner = control};
     return !error_is(server_open(control->io, &server, &control->admin));
 }
 
