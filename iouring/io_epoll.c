@@ -6,9 +6,9 @@
  * them never wait.
  *
  * What would hang or leak, and the test in io_test.c that shows it: a short read that forgets a FIN
- * seen with it (ends_after_the_last_byte); an accept edge lost to EMFILE (accepts_again_when_
- * descriptors_return); an event of the same batch for a socket that was closed (closing happens
- * between batches only).
+ * seen with it (goes_on_sending_after_the_peers_end); an accept edge lost to EMFILE
+ * (accepts_again_after_descriptors_ran_out); an event of the same batch for a socket that was
+ * closed (survives_closes_at_any_moment; closing happens between batches only).
  */
 #include "iouring/io_epoll.h"
 
