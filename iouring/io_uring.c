@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -33,6 +34,7 @@ enum {
     BUFFER_ENTRIES_MIN = 64,
     UNCAPPED_KERNEL_FACTOR = 8, /* completion entries where the kernel runs all that is ready */
     SUBMIT_TRIES_MAX = 1000,
+    UNCHARGE_MS = 20,
 };
 
 /* What an op is; io_op.kind, never 0. */
@@ -729,6 +731,9 @@ static int open_ring_that_fits(struct uring *uring, const struct io_options *opt
             (submissions <= SUBMISSION_ENTRIES_MIN && completions <= COMPLETION_ENTRIES_MIN)) {
             return error_number;
         }
+        /* The kernel uncharges a closed ring a little later. */
+        struct timespec pause = {.tv_nsec = UNCHARGE_MS * (long)CLOCK_NS_PER_MS};
+        (void)nanosleep(&pause, NULL);
         submissions = submissions > SUBMISSION_ENTRIES_MIN ? submissions / 2 : submissions;
         completions = completions > COMPLETION_ENTRIES_MIN ? completions / 2 : completions;
         buffers = buffers > BUFFER_ENTRIES_MIN ? buffers / 2 : buffers;
