@@ -131,6 +131,16 @@ def test_installing_again_replaces_what_was_wanted_before(world, outrigger, back
     assert ours(again) == ours(fresh)
 
 
+def test_installing_with_the_other_back_end_takes_the_first_ones_rules_away(world, outrigger, backend):
+    other = {"nft": "iptables", "iptables": "nft"}[backend]
+    install(world, outrigger, backend)
+    fresh = ours(ruleset(world))
+    intercept(world, outrigger, "--remove")
+    install(world, outrigger, other)
+    install(world, outrigger, backend)
+    assert ours(ruleset(world)) == fresh
+
+
 def test_removing_leaves_nothing(world, outrigger, backend):
     install(world, outrigger, backend, "--udp")
     for _ in range(2):

@@ -10,36 +10,27 @@
  */
 #include "cli/intercept.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
 #include <linux/capability.h>
-#include <linux/netfilter_ipv4.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "cli/redirection.h"
+#include "cli/self_test.h"
 #include "cli/tool.h"
 
 #define EXIT_OK 0
 #define EXIT_ENVIRONMENT 1
 #define EXIT_USAGE 2
 
-#define PROBE_TIMEOUT_MS 1000
 #define RULES_DELETED_MAX 16 /* doubled ip rules of earlier runs */
-
-/* Both families use the option number of IPv4's SO_ORIGINAL_DST; the header of IPv6 clashes with
- * libc's. */
-#define IP6T_SO_ORIGINAL_DST 80
 
 enum action {
     ACTION_NONE,
@@ -518,112 +509,20 @@ static size_t check_ip_routing(enum redirection_family family)
     return missing_count;
 }
 
-/* ---- self-test ---- */
-
-enum probe_result {
-    PROBE_PASSED,
-    PROBE_FAILED,
-    PROBE_SKIPPED,
-};
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-static socklen_t fill_address(enum redirection_family family, const char *text, uint16_t port,
-                              union address *ret_address)
-{
-    *ret_address = (union address){0};
-    if (family == REDIRECTION_FAMILY_IPV6) {
-        ret_address->v6.sin6_family = AF_INET6;
-        ret_address->v6.sin6_port = htons(port);
-        inet_pton(AF_INET6, text, &ret_address->v6.sin6_addr);
-        return sizeof(ret_address->v6);
-    }
-    ret_address->v4.sin_family = AF_INET;
-    ret_address->v4.sin_port = htons(port);
-    inet_pton(AF_INET, text, &ret_address->v4.sin_addr);
-    return sizeof(ret_address->v4);
-}
-
-/* Is the original destination of this accepted connection the address that was dialled? */
-static bool is_redirected_from(int fd, enum redirection_family family, const union address *dialled)
-{
-    union address original = {0};
-    socklen_t size = sizeof(original);
-    if (family == REDIRECTION_FAMILY_IPV6) {
-        return getsockopt(fd, IPPROTO_IPV6, IP6T_SO_ORIGINAL_DST, &original, &size) == 0 &&
-               memcmp(&original.v6.sin6_addr, &dialled->v6.sin6_addr,
-                      sizeof(original.v6.sin6_addr)) == 0;
-    }
-    return getsockopt(fd, IPPROTO_IP, SO_ORIGINAL_DST, &original, &size) == 0 &&
-           original.v4.sin_addr.s_addr == dialled->v4.sin_addr.s_addr;
-}
-
-static enum probe_result dial_probe(int listener, enum redirection_family family, uint16_t port)
-{
-    union address address;
-    socklen_t size = fill_address(
-        family, family == REDIRECTION_FAMILY_IPV6 ? REDIRECTION_PROBE_IPV6 : REDIRECTION_PROBE_IPV4,
-        port, &address);
-    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return PROBE_SKIPPED;
-    }
-    enum probe_result result = PROBE_FAILED;
-    struct pollfd waiting = {.fd = listener, .events = POLLIN};
-    if (connect(fd, &address.any, size) < 0 && errno != EINPROGRESS) {
-        /* Without a route nothing can be dialled, so nothing can escape either. */
-        result = errno == ENETUNREACH || errno == EHOSTUNREACH || errno == EADDRNOTAVAIL
-                     ? PROBE_SKIPPED
-                     : PROBE_FAILED;
-    } else if (poll(&waiting, 1, PROBE_TIMEOUT_MS) == 1) {
-        int accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (accepted >= 0) {
-            result = is_redirected_from(accepted, family, &address) ? PROBE_PASSED : PROBE_FAILED;
-            close(accepted);
-        }
-    }
-    close(fd);
-    return result;
-}
-
-/* Listen where the proxy will, dial the self-test's address, and see whether the connection
- * arrives. */
-static enum probe_result probe(enum redirection_family family, uint16_t port)
-{
-    union address address;
-    bool is_ipv6 = family == REDIRECTION_FAMILY_IPV6;
-    socklen_t size = fill_address(family, is_ipv6 ? "::1" : "127.0.0.1", port, &address);
-    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return PROBE_SKIPPED;
-    }
-    int one = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    enum probe_result result = PROBE_SKIPPED;
-    /* A bind that fails is the running proxy: its own self-test answers in /healthz/ready. */
-    if (bind(fd, &address.any, size) == 0 && listen(fd, 1) == 0) {
-        result = dial_probe(fd, family, port);
-    }
-    close(fd);
-    return result;
-}
+/* ---- checks ---- */
 
 static size_t check_probe(enum redirection_family family, uint16_t port)
 {
     const char *name = family == REDIRECTION_FAMILY_IPV6 ? "IPv6" : "IPv4";
-    switch (probe(family, port)) {
-    case PROBE_PASSED:
+    switch (self_test_dial(family, port)) {
+    case SELF_TEST_PASSED:
         printf("%s: a connection to the self-test's address arrives at port %u\n", name, port);
         return 0;
-    case PROBE_SKIPPED:
+    case SELF_TEST_SKIPPED:
         printf("%s: not dialled (no route, or the proxy holds port %u and tests itself)\n", name,
                port);
         return 0;
-    case PROBE_FAILED:
+    case SELF_TEST_FAILED:
         break;
     }
     printf("%s: the rules are there, yet a connection to the self-test's address does not arrive "
@@ -819,6 +718,35 @@ static int check(const struct intercept *intercept)
     return missing_count == 0 ? EXIT_OK : EXIT_ENVIRONMENT;
 }
 
+/* Take away what either back end has, as far as its tools are there. */
+static bool remove_nft(const struct intercept *intercept)
+{
+    return !is_nft_usable() || feed_nft(intercept, true);
+}
+
+static bool remove_iptables(struct intercept *intercept)
+{
+    bool is_good = true;
+    bool is_there = choose_iptables(intercept);
+    for (size_t i = 0; i < 2 && is_there; i++) {
+        struct tool_name save = iptables_name(intercept, both_families[i], "save");
+        if (tool_exists(save.text)) {
+            is_good = restore_iptables(intercept, both_families[i], true) && is_good;
+        }
+    }
+    return is_good;
+}
+
+/*
+ * An image may have changed its tools since the pod's namespace was made. What the other back end
+ * installed then goes only after the new rules are in force: traffic never escapes in between.
+ */
+static bool remove_other(const struct intercept *intercept)
+{
+    struct intercept other = *intercept;
+    return intercept->backend == BACKEND_NFT ? remove_iptables(&other) : remove_nft(&other);
+}
+
 static int install(const struct intercept *intercept)
 {
     const struct redirection *redirection = &intercept->redirection;
@@ -839,24 +767,14 @@ static int install(const struct intercept *intercept)
             remove_ip_routing(family);
         }
     }
-    return check(intercept);
+    return remove_other(intercept) ? check(intercept) : EXIT_ENVIRONMENT;
 }
 
-/* Both back ends, whichever installed: an image may have changed its tools in between. */
+/* Without --backend both, whichever installed. */
 static int remove_rules(struct intercept *intercept)
 {
-    bool is_good = true;
-    if (intercept->backend != BACKEND_IPTABLES && is_nft_usable()) {
-        is_good = feed_nft(intercept, true);
-    }
-    if (intercept->backend != BACKEND_NFT && choose_iptables(intercept)) {
-        for (size_t i = 0; i < 2; i++) {
-            struct tool_name save = iptables_name(intercept, both_families[i], "save");
-            if (tool_exists(save.text)) {
-                is_good = restore_iptables(intercept, both_families[i], true) && is_good;
-            }
-        }
-    }
+    bool is_good = intercept->backend == BACKEND_IPTABLES || remove_nft(intercept);
+    is_good = (intercept->backend == BACKEND_NFT || remove_iptables(intercept)) && is_good;
     remove_ip_routing(REDIRECTION_FAMILY_IPV4);
     remove_ip_routing(REDIRECTION_FAMILY_IPV6);
     return is_good ? EXIT_OK : EXIT_ENVIRONMENT;
