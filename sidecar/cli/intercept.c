@@ -22,8 +22,8 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "cli/probe.h"
 #include "cli/redirection.h"
-#include "cli/self_test.h"
 #include "cli/tool.h"
 
 #define EXIT_OK 0
@@ -514,15 +514,15 @@ static size_t check_ip_routing(enum redirection_family family)
 static size_t check_probe(enum redirection_family family, uint16_t port)
 {
     const char *name = family == REDIRECTION_FAMILY_IPV6 ? "IPv6" : "IPv4";
-    switch (self_test_dial(family, port)) {
-    case SELF_TEST_PASSED:
+    switch (probe_dial(family, port)) {
+    case PROBE_PASSED:
         printf("%s: a connection to the self-test's address arrives at port %u\n", name, port);
         return 0;
-    case SELF_TEST_SKIPPED:
+    case PROBE_SKIPPED:
         printf("%s: not dialled (no route, or the proxy holds port %u and tests itself)\n", name,
                port);
         return 0;
-    case SELF_TEST_FAILED:
+    case PROBE_FAILED:
         break;
     }
     printf("%s: the rules are there, yet a connection to the self-test's address does not arrive "

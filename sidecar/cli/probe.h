@@ -8,14 +8,14 @@
 
 #include "cli/redirection.h"
 
-enum self_test {
-    SELF_TEST_PASSED,
-    SELF_TEST_FAILED,  /* the connection did not arrive */
-    SELF_TEST_SKIPPED, /* nothing can be dialled, or the proxy holds the port */
+enum probe_result {
+    PROBE_PASSED,
+    PROBE_FAILED,  /* the connection did not arrive */
+    PROBE_SKIPPED, /* nothing can be dialled, or the proxy holds the port */
 };
 
 /*
  * Listen on loopback at `port`, dial the self-test's address of one family, and see whether the
  * connection arrives with that address as its original destination. Blocks for at most a second.
  */
-enum self_test self_test_dial(enum redirection_family family, uint16_t port);
+enum probe_result probe_dial(enum redirection_family family, uint16_t port);

@@ -1,5 +1,5 @@
 /* Dials an address that nobody has; only the redirection can make that connection arrive. */
-#include "cli/self_test.h"
+#include "cli/probe.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -52,7 +52,7 @@ static bool is_redirected_from(int fd, enum redirection_family family, const uni
            original.v4.sin_addr.s_addr == dialled->v4.sin_addr.s_addr;
 }
 
-static enum self_test dial_probe(int listener, enum redirection_family family, uint16_t port)
+static enum probe_result dial_probe(int listener, enum redirection_family family, uint16_t port)
 {
     union address address;
     socklen_t size = fill_address(
@@ -60,20 +60,19 @@ static enum self_test dial_probe(int listener, enum redirection_family family, u
         port, &address);
     int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
-        return SELF_TEST_SKIPPED;
+        return PROBE_SKIPPED;
     }
-    enum self_test result = SELF_TEST_FAILED;
+    enum probe_result result = PROBE_FAILED;
     struct pollfd waiting = {.fd = listener, .events = POLLIN};
     if (connect(fd, &address.any, size) < 0 && errno != EINPROGRESS) {
         /* Without a route nothing can be dialled, so nothing can escape either. */
         result = errno == ENETUNREACH || errno == EHOSTUNREACH || errno == EADDRNOTAVAIL
-                     ? SELF_TEST_SKIPPED
-                     : SELF_TEST_FAILED;
+                     ? PROBE_SKIPPED
+                     : PROBE_FAILED;
     } else if (poll(&waiting, 1, TIMEOUT_MS) == 1) {
         int accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (accepted >= 0) {
-            result = is_redirected_from(accepted, family, &address) ? SELF_TEST_PASSED
-                                                                    : SELF_TEST_FAILED;
+            result = is_redirected_from(accepted, family, &address) ? PROBE_PASSED : PROBE_FAILED;
             close(accepted);
         }
     }
@@ -81,18 +80,18 @@ static enum self_test dial_probe(int listener, enum redirection_family family, u
     return result;
 }
 
-enum self_test self_test_dial(enum redirection_family family, uint16_t port)
+enum probe_result probe_dial(enum redirection_family family, uint16_t port)
 {
     union address address;
     bool is_ipv6 = family == REDIRECTION_FAMILY_IPV6;
     socklen_t size = fill_address(family, is_ipv6 ? "::1" : "127.0.0.1", port, &address);
     int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
-        return SELF_TEST_SKIPPED;
+        return PROBE_SKIPPED;
     }
     int one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    enum self_test result = SELF_TEST_SKIPPED;
+    enum probe_result result = PROBE_SKIPPED;
     /* A bind that fails is the running proxy: its own self-test answers in /healthz/ready. */
     if (bind(fd, &address.any, size) == 0 && listen(fd, 1) == 0) {
         result = dial_probe(fd, family, port);
