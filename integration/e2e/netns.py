@@ -24,6 +24,8 @@ POD = "10.1.0.2"
 NODE = "10.1.0.1"
 POD6 = "fd00:1::2"
 NODE6 = "fd00:1::1"
+PEER = "10.1.2.2"
+PEER6 = "fd00:2::2"
 
 libc = ctypes.CDLL(None, use_errno=True)
 counter = itertools.count()
@@ -138,15 +140,40 @@ class Host:
 
 
 class World:
-    def __init__(self, pod, node):
+    def __init__(self, pod, node, stack):
         self.pod = pod
         self.node = node
+        self.stack = stack
+
+    def add_second_pod(self):
+        """A pod with a namespace of its own, at PEER and PEER6; the node routes between the two."""
+        peer = Namespace("peer")
+        self.stack.callback(peer.close)
+        attach(peer, self.node, "eth1", "10.1.2", "fd00:2")
+        self.node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", check=True)
+        return peer
 
     def add_pod(self, address):
         """An address of another pod: the node answers for it."""
         self.node.add_address(address)
 
     add_cluster_ip = add_pod
+
+
+def attach(namespace, node, device, prefix, prefix6):
+    """A veth pair: prefix.2 on eth0 of the namespace, prefix.1 on `device` of the node, everything else through the node."""
+    namespace.ip("link", "add", "eth0", "type", "veth", "peer", "name", device, "netns", node.name)
+    ends = ((namespace, "eth0", f"{prefix}.2", f"{prefix6}::2"), (node, device, f"{prefix}.1", f"{prefix6}::1"))
+    for side, name, address, address6 in ends:
+        side.ip("address", "add", f"{address}/24", "dev", name)
+        side.ip("address", "add", f"{address6}/64", "dev", name, "nodad")
+        side.ip("link", "set", name, "up")
+    # The kernel defers the first neighbour discovery of a new link by a second; nobody here needs it.
+    for (side, name, _, _), (other, other_name, _, other6) in (ends, ends[::-1]):
+        mac = json.loads(other.run("ip", "-json", "link", "show", other_name).stdout)[0]["address"]
+        side.ip("neighbour", "replace", other6, "lladdr", mac, "dev", name, "nud", "permanent")
+    namespace.ip("route", "add", "default", "via", f"{prefix}.1")
+    namespace.ip("route", "add", "default", "via", f"{prefix6}::1")
 
 
 @contextlib.contextmanager
@@ -156,15 +183,5 @@ def world():
         stack.callback(pod.close)
         node = Namespace("node")
         stack.callback(node.close)
-        pod.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", node.name)
-        for namespace, address, address6 in ((pod, POD, POD6), (node, NODE, NODE6)):
-            namespace.ip("address", "add", f"{address}/24", "dev", "eth0")
-            namespace.ip("address", "add", f"{address6}/64", "dev", "eth0", "nodad")
-            namespace.ip("link", "set", "eth0", "up")
-        # The kernel defers the first neighbour discovery of a new link by a second; nobody here needs it.
-        for namespace, other, address6 in ((pod, node, NODE6), (node, pod, POD6)):
-            mac = json.loads(other.run("ip", "-json", "link", "show", "eth0").stdout)[0]["address"]
-            namespace.ip("neighbour", "replace", address6, "lladdr", mac, "dev", "eth0", "nud", "permanent")
-        pod.ip("route", "add", "default", "via", NODE)
-        pod.ip("route", "add", "default", "via", NODE6)
-        yield World(pod, node)
+        attach(pod, node, "eth0", "10.1.0", "fd00:1")
+        yield World(pod, node, stack)

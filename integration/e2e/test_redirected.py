@@ -11,7 +11,7 @@ import pytest
 import netns
 import servers
 from objects import endpoint_slice, port, service
-from proxy import INBOUND, OUTBOUND
+from proxy import INBOUND, OUTBOUND, UID
 
 VIP, VIP6 = "10.96.0.10", "fd00:96::10"
 PODS = [f"10.1.1.{number}" for number in range(11, 15)]
@@ -136,6 +136,22 @@ def test_an_application_port_that_refuses_is_a_reset_for_the_peer(world, mesh):
             client.sendall(b"x")
             servers.read_all(client)
     assert proxy.is_ready()
+
+
+@pytest.mark.parametrize("address, everywhere, vip", [(netns.PEER, "0.0.0.0", VIP), (netns.PEER6, "::", VIP6)], ids=["ipv4", "ipv6"])
+def test_two_pods_talk_through_both_their_sidecars(world, mesh, outrigger, config, start, io, address, everywhere, vip):
+    peer = world.add_second_pod()
+    result = peer.run(outrigger, "intercept", "--install", "--proxy-uid", UID)
+    assert result.returncode == 0, result.stderr
+    theirs = start(config(), peer, uid=UID, io=io)
+    ours = mesh(service("database", vip, [port(PORT, "tcp")]), slices(address))
+    with servers.Collector(peer, everywhere, PORT, reply=b"stored") as server:
+        assert echo_once(world, vip, data=b"a" * 300000) == b"stored"
+        assert [len(data) for data in server.received] == [300000]
+    [line] = ours.wait_access_lines(1)
+    assert line["direction"] == "outbound" and line["endpoint"].endswith(f":{PORT}")
+    [line] = theirs.wait_access_lines(1)
+    assert line["direction"] == "inbound" and line["received_bytes"] == 300000
 
 
 # ---- what passes ----
