@@ -1,0 +1,577 @@
+/*
+ * Services from Service and EndpointSlice objects. Three open-addressed tables, built once, answer
+ * the data path: what was dialled (address and port), which Service has an address, and which
+ * Service ports have an endpoint.
+ */
+#include "routes/service.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+/* A key of all three tables; port 0 where only the address counts. */
+struct place {
+    struct route_ip ip;
+    uint16_t port;
+    uint8_t transport;
+};
+
+struct slot {
+    struct place place;
+    const void *value; /* NULL: free */
+    const void *second;
+};
+
+struct place_table {
+    struct slot *slots;
+    uint32_t mask;
+};
+
+struct route_services {
+    struct route_service *items; /* by namespace, name */
+    uint32_t count;
+    struct place_table dialled;   /* place -> route_port */
+    struct place_table addresses; /* ip -> route_service */
+    struct place_table endpoints; /* endpoint's place -> route_port, route_endpoint; several of one
+                                     place are neighbours */
+};
+
+struct builder {
+    struct arena *arena;
+    struct route_diagnostics *diagnostics;
+    struct route_services *services;
+    const struct route_endpoint_slice **slices; /* sorted by namespace, service, name */
+    uint32_t slices_count;
+};
+
+/* ---- tables ---- */
+
+static uint32_t hash_place(const struct place *place)
+{
+    uint64_t words[2];
+    memcpy(words, place->ip.bytes, sizeof(words));
+    uint64_t hash = words[0] * UINT64_C(0x9e3779b97f4a7c15) ^ words[1];
+    hash = (hash ^ (hash >> 31) ^ (uint64_t)place->port << 8 ^ place->transport) *
+           UINT64_C(0xbf58476d1ce4e5b9);
+    return (uint32_t)(hash >> 32);
+}
+
+bool route_ip_equal(const struct route_ip *a, const struct route_ip *b)
+{
+    return a->family == b->family && memcmp(a->bytes, b->bytes, a->family == 4 ? 4 : 16) == 0;
+}
+
+static bool place_equal(const struct place *a, const struct place *b)
+{
+    return a->port == b->port && a->transport == b->transport && route_ip_equal(&a->ip, &b->ip);
+}
+
+static struct error make_table(struct arena *arena, size_t entries, struct place_table *ret_table)
+{
+    size_t size = 8;
+    while (size < entries * 2) {
+        size *= 2;
+    }
+    ret_table->slots = arena_alloc_zero(arena, size, sizeof(struct slot));
+    ret_table->mask = (uint32_t)size - 1;
+    return ret_table->slots == NULL ? error_make(ERROR_NO_MEMORY, 0) : OK;
+}
+
+/* The slot of `place`, or the free one where it would go. */
+static struct slot *find_slot(const struct place_table *table, const struct place *place)
+{
+    uint32_t at = hash_place(place) & table->mask;
+    while (table->slots[at].value != NULL && !place_equal(&table->slots[at].place, place)) {
+        at = (at + 1) & table->mask;
+    }
+    return &table->slots[at];
+}
+
+/* Add without looking for an equal one. */
+static void add_slot(struct place_table *table, const struct place *place, const void *value,
+                     const void *second)
+{
+    uint32_t at = hash_place(place) & table->mask;
+    while (table->slots[at].value != NULL) {
+        at = (at + 1) & table->mask;
+    }
+    table->slots[at] = (struct slot){*place, value, second};
+}
+
+/* ---- small parts ---- */
+
+struct error route_ip_parse(struct bytes text, struct route_ip *ret_ip)
+{
+    char copy[INET6_ADDRSTRLEN];
+    if (text.size == 0 || text.size >= sizeof(copy)) {
+        return error_make(ERROR_SYNTAX, 0);
+    }
+    memcpy(copy, text.data, text.size);
+    copy[text.size] = '\0';
+    struct route_ip ip = {.family = bytes_find(text, ':') < text.size ? 6 : 4};
+    if (inet_pton(ip.family == 4 ? AF_INET : AF_INET6, copy, ip.bytes) != 1) {
+        return error_make(ERROR_SYNTAX, 0);
+    }
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    if (ip.family == 6 && memcmp(ip.bytes, mapped, sizeof(mapped)) == 0) { /* as everywhere: IPv4 */
+        struct route_ip inner = {.family = 4};
+        memcpy(inner.bytes, ip.bytes + 12, 4);
+        ip = inner;
+    }
+    *ret_ip = ip;
+    return OK;
+}
+
+bool route_protocol_is_opaque(enum route_protocol protocol)
+{
+    return protocol >= ROUTE_PROTOCOL_TCP;
+}
+
+/* Design 5: appProtocol, compared without case; else the port's name up to its first "-". */
+static enum route_protocol declared_protocol(const struct route_service_port *port)
+{
+    static const struct {
+        struct bytes word;
+        enum route_protocol protocol;
+        bool is_for_names; /* a port's name can say it too */
+    } words[] = {
+        {BYTES_LITERAL("http"), ROUTE_PROTOCOL_HTTP, true},
+        {BYTES_LITERAL("kubernetes.io/ws"), ROUTE_PROTOCOL_HTTP, false},
+        {BYTES_LITERAL("kubernetes.io/wss"), ROUTE_PROTOCOL_WSS, false},
+        {BYTES_LITERAL("kubernetes.io/h2c"), ROUTE_PROTOCOL_HTTP2, false},
+        {BYTES_LITERAL("http2"), ROUTE_PROTOCOL_HTTP2, true},
+        {BYTES_LITERAL("grpc"), ROUTE_PROTOCOL_GRPC, true},
+        {BYTES_LITERAL("tcp"), ROUTE_PROTOCOL_TCP, true},
+        {BYTES_LITERAL("tls"), ROUTE_PROTOCOL_TLS, true},
+        {BYTES_LITERAL("https"), ROUTE_PROTOCOL_HTTPS, true},
+    };
+
+    bool is_name = port->app_protocol.size == 0;
+    struct bytes word =
+        is_name ? bytes_first(port->name, bytes_find(port->name, '-')) : port->app_protocol;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (bytes_equal_nocase(word, words[i].word) && (!is_name || words[i].is_for_names)) {
+            return words[i].protocol;
+        }
+    }
+    return ROUTE_PROTOCOL_UNDECLARED;
+}
+
+/* ---- endpoints ---- */
+
+static int compare_slices(const void *left, const void *right)
+{
+    const struct route_endpoint_slice *a = *(const struct route_endpoint_slice *const *)left;
+    const struct route_endpoint_slice *b = *(const struct route_endpoint_slice *const *)right;
+    int order = bytes_compare(a->object.namespace, b->object.namespace);
+    order = order != 0 ? order : bytes_compare(a->service, b->service);
+    return order != 0 ? order : bytes_compare(a->object.name, b->object.name);
+}
+
+/* The slices of a Service: neighbours in the sorted array. */
+static uint32_t slices_of(const struct builder *builder, const struct route_object *service,
+                          uint32_t *ret_first)
+{
+    uint32_t low = 0;
+    uint32_t high = builder->slices_count;
+    while (low < high) { /* the first that is not before the Service */
+        uint32_t middle = low + (high - low) / 2;
+        const struct route_endpoint_slice *slice = builder->slices[middle];
+        int order = bytes_compare(slice->object.namespace, service->namespace);
+        order = order != 0 ? order : bytes_compare(slice->service, service->name);
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    uint32_t count = 0;
+    while (low + count < builder->slices_count) {
+        const struct route_endpoint_slice *slice = builder->slices[low + count];
+        if (!bytes_equal(slice->object.namespace, service->namespace) ||
+            !bytes_equal(slice->service, service->name)) {
+            break;
+        }
+        count++;
+    }
+    *ret_first = low;
+    return count;
+}
+
+/* The port of `slice` that stands for the Service's port: by name; NULL: it has none. */
+static const struct route_slice_port *slice_port_of(const struct route_endpoint_slice *slice,
+                                                    const struct route_service_port *port)
+{
+    for (uint32_t i = 0; i < slice->ports_count; i++) {
+        if (slice->ports[i].transport == port->transport &&
+            bytes_equal(slice->ports[i].name, port->name)) {
+            return &slice->ports[i];
+        }
+    }
+    return NULL;
+}
+
+static uint16_t number_of(const struct route_slice_port *slice_port,
+                          const struct route_service_port *port)
+{
+    if (slice_port->port != 0) {
+        return slice_port->port;
+    }
+    return port->target_port != 0 ? port->target_port : port->port; /* a slice for all ports */
+}
+
+/* An endpoint that is there already and that `address` belongs to as its other family; NULL: a new
+ * one. */
+static struct route_endpoint *find_pod(struct route_endpoint *endpoints, uint32_t count,
+                                       const struct route_slice_endpoint *from, uint16_t port,
+                                       const struct route_ip *address)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct route_endpoint *endpoint = &endpoints[i];
+        for (uint32_t a = 0; a < endpoint->addresses_count; a++) {
+            if (endpoint->port == port && route_ip_equal(&endpoint->addresses[a], address)) {
+                return endpoint; /* in two slices for a moment, as the API allows */
+            }
+        }
+        bool is_same_pod =
+            from->pod.size > 0 && bytes_equal(endpoint->pod, from->pod) && endpoint->port == port;
+        if (is_same_pod && endpoint->addresses_count == 1 &&
+            endpoint->addresses[0].family != address->family) {
+            return endpoint;
+        }
+    }
+    return NULL;
+}
+
+/* Only the first address of an entry counts: the API says that the others are reserved. */
+static void add_endpoint(struct builder *builder, const struct route_slice_endpoint *from,
+                         uint16_t port_number, struct route_endpoint *endpoints, uint32_t *count)
+{
+    struct route_ip address;
+    if (from->addresses_count == 0 || error_is(route_ip_parse(from->addresses[0], &address))) {
+        route_diagnostics_add(builder->diagnostics, ROUTE_SEVERITY_WARNING, from->position,
+                              "endpoint-address", NULL,
+                              "this endpoint has no IP address and is left out");
+        return;
+    }
+    struct route_endpoint *endpoint = find_pod(endpoints, *count, from, port_number, &address);
+    if (endpoint == NULL) {
+        endpoint = &endpoints[(*count)++];
+        *endpoint =
+            (struct route_endpoint){.port = port_number, .pod = from->pod, .zone = from->zone};
+    } else if (route_ip_equal(&endpoint->addresses[0], &address)) {
+        return;
+    }
+    if (endpoint->addresses_count < 2) {
+        endpoint->addresses[endpoint->addresses_count++] = address;
+    }
+}
+
+static struct error build_endpoints(struct builder *builder, struct route_port *port,
+                                    uint32_t first, uint32_t slices)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < slices; i++) {
+        most += builder->slices[first + i]->endpoints_count;
+    }
+    struct route_endpoint *endpoints = arena_alloc_zero(builder->arena, most, sizeof(*endpoints));
+    if (endpoints == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < slices; i++) {
+        const struct route_endpoint_slice *slice = builder->slices[first + i];
+        const struct route_slice_port *slice_port = slice_port_of(slice, port->source);
+        if (slice_port == NULL || slice->address_type == ROUTE_ADDRESS_UNSUPPORTED) {
+            continue;
+        }
+        for (uint32_t e = 0; e < slice->endpoints_count; e++) {
+            if (slice->endpoints[e].is_ready) {
+                add_endpoint(builder, &slice->endpoints[e], number_of(slice_port, port->source),
+                             endpoints, &count);
+            }
+        }
+    }
+    port->endpoints = endpoints;
+    port->endpoints_count = count;
+    return OK;
+}
+
+/* ---- Services ---- */
+
+static struct error build_addresses(struct builder *builder, struct route_service *service)
+{
+    const struct route_service_object *object = service->object;
+    struct route_ip *ips =
+        arena_alloc_zero(builder->arena, object->cluster_ips_count, sizeof(*ips));
+    if (ips == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    for (uint32_t i = 0; i < object->cluster_ips_count; i++) {
+        if (!error_is(route_ip_parse(object->cluster_ips[i], &ips[service->cluster_ips_count]))) {
+            service->cluster_ips_count++;
+        }
+    }
+    service->cluster_ips = ips;
+    return OK;
+}
+
+static struct error build_service(struct builder *builder, struct route_service *service)
+{
+    const struct route_object *object = &service->object->object;
+    const char *reference = arena_format(builder->arena, "%.*s/%.*s", (int)object->namespace.size,
+                                         (const char *)object->namespace.data,
+                                         (int)object->name.size, (const char *)object->name.data);
+    service->ports_count = service->object->ports_count;
+    service->ports =
+        arena_alloc_zero(builder->arena, service->ports_count, sizeof(*service->ports));
+    if (reference == NULL || service->ports == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    service->reference = bytes_from_string(reference);
+    TRY(build_addresses(builder, service));
+    uint32_t first = 0;
+    uint32_t slices = slices_of(builder, object, &first);
+    service->has_slices = slices > 0;
+    for (uint32_t i = 0; i < service->ports_count; i++) {
+        struct route_port *port = &service->ports[i];
+        port->service = service;
+        port->source = &service->object->ports[i];
+        port->protocol = declared_protocol(port->source);
+        TRY(build_endpoints(builder, port, first, slices));
+    }
+    return OK;
+}
+
+static int compare_services(const void *left, const void *right)
+{
+    const struct route_object *a = &((const struct route_service *)left)->object->object;
+    const struct route_object *b = &((const struct route_service *)right)->object->object;
+    int order = bytes_compare(a->namespace, b->namespace);
+    return order != 0 ? order : bytes_compare(a->name, b->name);
+}
+
+static struct error collect(struct builder *builder, const struct route_object *const *objects,
+                            uint32_t count)
+{
+    struct route_services *services = builder->services;
+    services->items = arena_alloc_zero(builder->arena, count, sizeof(*services->items));
+    builder->slices = arena_alloc_zero(builder->arena, count, sizeof(*builder->slices));
+    if (services->items == NULL || builder->slices == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (objects[i]->kind == ROUTE_KIND_SERVICE) {
+            services->items[services->count++].object =
+                (const struct route_service_object *)objects[i];
+        } else if (objects[i]->kind == ROUTE_KIND_ENDPOINT_SLICE) {
+            const struct route_endpoint_slice *slice =
+                (const struct route_endpoint_slice *)objects[i];
+            if (slice->service.size > 0) {
+                builder->slices[builder->slices_count++] = slice;
+            }
+        }
+    }
+    if (services->count > 0) {
+        qsort(services->items, services->count, sizeof(*services->items), compare_services);
+    }
+    if (builder->slices_count > 0) {
+        qsort(builder->slices, builder->slices_count, sizeof(*builder->slices), compare_slices);
+    }
+    return OK;
+}
+
+/* ---- what the data path asks ---- */
+
+static void warn_claimed(struct builder *builder, const struct route_service *loser,
+                         const struct route_service *winner, const struct route_service_port *port)
+{
+    route_diagnostics_add(
+        builder->diagnostics, ROUTE_SEVERITY_WARNING, loser->object->object.name_position,
+        "cluster-ip-taken", NULL,
+        "port %u of this Service has the ClusterIP of Service %.*s, which is older", port->port,
+        (int)winner->reference.size, (const char *)winner->reference.data);
+}
+
+/* Give a port of a Service to an address; of two that claim it the older counts. */
+static void claim(struct builder *builder, const struct route_port *port, const struct route_ip *ip)
+{
+    struct place place = {
+        .ip = *ip, .port = port->source->port, .transport = (uint8_t)port->source->transport};
+    struct slot *slot = find_slot(&builder->services->dialled, &place);
+    if (slot->value == NULL) {
+        *slot = (struct slot){.place = place, .value = port};
+        return;
+    }
+    const struct route_port *other = slot->value;
+    const struct route_object *ours = &port->service->object->object;
+    const struct route_object *theirs = &other->service->object->object;
+    if (ours == theirs) {
+        return;
+    }
+    bool is_older = route_object_compare_age(ours, theirs) < 0;
+    warn_claimed(builder, is_older ? other->service : port->service,
+                 is_older ? port->service : other->service, port->source);
+    if (is_older) {
+        slot->value = port;
+    }
+}
+
+static void index_service(struct builder *builder, const struct route_service *service)
+{
+    struct route_services *services = builder->services;
+    for (uint32_t i = 0; i < service->cluster_ips_count; i++) {
+        struct place place = {.ip = service->cluster_ips[i]};
+        struct slot *slot = find_slot(&services->addresses, &place);
+        bool is_older = slot->value == NULL ||
+                        route_object_compare_age(
+                            &service->object->object,
+                            &((const struct route_service *)slot->value)->object->object) < 0;
+        if (is_older) {
+            *slot = (struct slot){.place = place, .value = service};
+        }
+    }
+    for (uint32_t p = 0; p < service->ports_count; p++) {
+        const struct route_port *port = &service->ports[p];
+        for (uint32_t i = 0; i < service->cluster_ips_count; i++) {
+            claim(builder, port, &service->cluster_ips[i]);
+        }
+        for (uint32_t e = 0; e < port->endpoints_count; e++) {
+            const struct route_endpoint *endpoint = &port->endpoints[e];
+            for (uint32_t a = 0; a < endpoint->addresses_count; a++) {
+                struct place place = {.ip = endpoint->addresses[a], .port = endpoint->port};
+                add_slot(&services->endpoints, &place, port, endpoint);
+            }
+        }
+    }
+}
+
+static struct error build_index(struct builder *builder)
+{
+    struct route_services *services = builder->services;
+    size_t dialled = 0;
+    size_t addresses = 0;
+    size_t endpoints = 0;
+    for (uint32_t i = 0; i < services->count; i++) {
+        const struct route_service *service = &services->items[i];
+        addresses += service->cluster_ips_count;
+        dialled += (size_t)service->cluster_ips_count * service->ports_count;
+        for (uint32_t p = 0; p < service->ports_count; p++) {
+            endpoints += (size_t)service->ports[p].endpoints_count * 2;
+        }
+    }
+    TRY(make_table(builder->arena, dialled, &services->dialled));
+    TRY(make_table(builder->arena, addresses, &services->addresses));
+    TRY(make_table(builder->arena, endpoints, &services->endpoints));
+    for (uint32_t i = 0; i < services->count; i++) {
+        index_service(builder, &services->items[i]);
+    }
+    return OK;
+}
+
+struct error route_services_build(const struct route_object *const *objects, uint32_t objects_count,
+                                  struct arena *arena, struct route_diagnostics *diagnostics,
+                                  struct route_services **ret_services)
+{
+    struct builder builder = {.arena = arena, .diagnostics = diagnostics};
+    builder.services = arena_alloc_zero(arena, 1, sizeof(*builder.services));
+    if (builder.services == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    TRY(collect(&builder, objects, objects_count));
+    for (uint32_t i = 0; i < builder.services->count; i++) {
+        TRY(build_service(&builder, &builder.services->items[i]));
+    }
+    TRY(build_index(&builder));
+    *ret_services = builder.services;
+    return OK;
+}
+
+const struct route_port *route_services_find_address(const struct route_services *services,
+                                                     const struct route_ip *address, uint16_t port,
+                                                     enum route_transport transport)
+{
+    struct place place = {.ip = *address, .port = port, .transport = (uint8_t)transport};
+    return find_slot(&services->dialled, &place)->value;
+}
+
+const struct route_service *route_services_find_ip(const struct route_services *services,
+                                                   const struct route_ip *address)
+{
+    struct place place = {.ip = *address};
+    return find_slot(&services->addresses, &place)->value;
+}
+
+const struct route_service *route_services_find(const struct route_services *services,
+                                                struct bytes namespace, struct bytes name)
+{
+    uint32_t low = 0;
+    uint32_t high = services->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct route_object *object = &services->items[middle].object->object;
+        int order = bytes_compare(object->namespace, namespace);
+        order = order != 0 ? order : bytes_compare(object->name, name);
+        if (order == 0) {
+            return &services->items[middle];
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return NULL;
+}
+
+const struct route_port *route_service_port_find(const struct route_service *service, uint16_t port,
+                                                 enum route_transport transport)
+{
+    for (uint32_t i = 0; i < service->ports_count; i++) {
+        if (service->ports[i].source->port == port &&
+            service->ports[i].source->transport == transport) {
+            return &service->ports[i];
+        }
+    }
+    return NULL;
+}
+
+uint32_t route_services_find_endpoint(const struct route_services *services,
+                                      const struct route_ip *address, uint16_t port,
+                                      struct route_endpoint_owner *ret_owners, uint32_t owners_max)
+{
+    const struct place_table *table = &services->endpoints;
+    struct place place = {.ip = *address, .port = port};
+    uint32_t found = 0;
+    for (uint32_t at = hash_place(&place) & table->mask; table->slots[at].value != NULL;
+         at = (at + 1) & table->mask) {
+        if (!place_equal(&table->slots[at].place, &place)) {
+            continue;
+        }
+        if (found < owners_max) {
+            ret_owners[found] =
+                (struct route_endpoint_owner){table->slots[at].value, table->slots[at].second};
+        }
+        found++;
+    }
+    return found;
+}
+
+uint32_t route_services_count(const struct route_services *services)
+{
+    return services->count;
+}
+
+const struct route_service *route_services_at(const struct route_services *services, uint32_t index)
+{
+    CHECK(index < services->count);
+    return &services->items[index];
+}
+
+struct route_service *route_services_edit(struct route_services *services, uint32_t index)
+{
+    CHECK(index < services->count);
+    return &services->items[index];
+}
