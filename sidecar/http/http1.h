@@ -38,5 +38,8 @@ FALLIBLE http1_create(enum codec_role role, const struct codec_events *events, v
                       struct block_source *blocks, const struct http1_options *options,
                       struct codec **ret_codec);
 
+/* What the detail of a codec's ERROR_PROTOCOL means, in a few words for the log; static storage. */
+const char *http1_error_text(int32_t detail);
+
 /* Write `seconds` since the epoch as IMF-fixdate: HTTP1_DATE_BYTES bytes and a NUL. */
 void http1_print_date(uint64_t seconds, char ret_date[HTTP1_DATE_BYTES + 1]);

@@ -1,0 +1,56 @@
+/*
+ * Every bound of the program, its unit and its reason. What is not bounded here is bounded by
+ * something that is.
+ */
+#pragma once
+
+/* ---- HTTP messages (reliability.md section 6; each is what the widest used peers take, or less)
+ */
+
+enum {
+    /* Bytes of a request target; RFC 9112 3 wants 8000 at least. Over: 414. */
+    LIMIT_TARGET_BYTES = 8192,
+    /* Bytes of a method; the longest registered one has 17. Over: 501. */
+    LIMIT_METHOD_BYTES = 32,
+    /* Bytes of a head on the wire, and of its fields with 32 for each (as HTTP/2 counts). Less than
+     * the 64 KiB that a transport holds of unconsumed input, so that a head can always become
+     * whole. Over: 431, or 502 for a response. */
+    LIMIT_HEAD_BYTES = 60 * 1024,
+    /* Fields of a received head. Over: 431, or 502. */
+    LIMIT_FIELDS = 100,
+    /* Fields of any head of ours: received ones, cookie crumbs, what filters and we add. */
+    LIMIT_FIELDS_SENT = 512,
+    /* Trailer fields and their bytes. Over: 400, or a reset. */
+    LIMIT_TRAILER_FIELDS = 32,
+    LIMIT_TRAILER_BYTES = 16 * 1024,
+    /* Names in Connection: nobody needs more than three. Over: 400. */
+    LIMIT_CONNECTION_TOKENS = 16,
+    /* Interim (1xx) responses for one request. Over: 502. */
+    LIMIT_INTERIM_RESPONSES = 16,
+};
+
+/* ---- HTTP/1.1 chunked coding */
+
+enum {
+    /* Bytes of a chunk's line, of its extensions, and of all extensions of a message, which are
+     * parsed and dropped (CVE-2023-39326). Over: 400, or a reset. */
+    LIMIT_CHUNK_LINE_BYTES = 512,
+    LIMIT_CHUNK_EXTENSION_BYTES = 256,
+    LIMIT_CHUNK_EXTENSIONS_BYTES = 4096,
+    /* Hexadecimal digits of a chunk's size: 2^52 - 1, exact in every language's numbers. */
+    LIMIT_CHUNK_SIZE_DIGITS = 13,
+    /* Received chunks up to here are copied together, so that a dribble of one-byte chunks does not
+     * hold one block for each byte. */
+    LIMIT_CHUNK_COPY_BYTES = 256,
+    /* Data up to here are copied behind the head or the chunk's size: a copy of that size costs
+     * less than one more element of the send's vector. */
+    LIMIT_SEND_COPY_BYTES = 512,
+};
+
+/* ---- Detection */
+
+enum {
+    /* Bytes of a ClientHello over all of its records; with post-quantum key shares 2 KiB are usual.
+     * Over: opaque. */
+    LIMIT_HELLO_BYTES = 16 * 1024,
+};
