@@ -320,14 +320,13 @@ static bool has_new_line(const struct http1 *http1, struct buffer *input)
     return false;
 }
 
-typedef enum http1_parse (*parse_fn)(struct http1 *http1, struct bytes data,
-                                     struct http1_parsed *parsed);
-
 /*
  * Parse the front of the input, in place when one slice holds enough of it, else in `gathered`,
  * which the caller releases. `ret_data` is what was parsed. Errors: ERROR_NO_MEMORY.
  */
-static struct error parse_front(struct http1 *http1, struct buffer *input, parse_fn parse,
+static struct error parse_front(struct http1 *http1, struct buffer *input,
+                                enum http1_parse (*parse)(struct http1 *, struct bytes,
+                                                          struct http1_parsed *),
                                 struct buffer *gathered, struct http1_parsed *parsed,
                                 enum http1_parse *ret_parse, struct bytes *ret_data)
 {

@@ -18,7 +18,7 @@ static const char empty_answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n
 
 enum {
     /* Longer vectors are cut at this many places at either end, and at a few between. */
-    CUTS_AT_ENDS = 300,
+    CUTS_AT_ENDS = 120,
     CUT_STRIDE = 1777,
     VECTOR_WHOLE = -1,
     VECTOR_BYTEWISE = -2,
@@ -123,7 +123,7 @@ static bool check_in_every_cut(const struct vector_row *row, const struct vector
     return true;
 }
 
-Test(http1, takes_or_refuses_every_request_vector_as_stated, .timeout = 50)
+Test(http1, takes_or_refuses_every_request_vector_as_stated, .timeout = 100)
 {
     struct vector_table table;
     vector_load("integration/e2e/http1_requests.txt", 4, &table);

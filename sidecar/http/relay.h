@@ -48,6 +48,7 @@ struct relay {
     int32_t reset_detail;
 };
 
+/* Make a server codec; `auto_answer` is what every whole request is answered with, or NULL. */
 void relay_init(struct relay *relay, const char *auto_answer);
 void relay_finish(struct relay *relay);
 
