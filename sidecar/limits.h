@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include "base/clock.h"
+
 /* ---- HTTP messages (reliability.md section 6; each is what the widest used peers take, or less)
  */
 
@@ -54,3 +56,41 @@ enum {
      * Over: opaque. */
     LIMIT_HELLO_BYTES = 16 * 1024,
 };
+
+/* ---- Connections, streams and what one worker holds of them (reliability.md section 6) */
+
+enum {
+    /* Received and not yet consumed, for one connection; sent and not yet with the kernel. */
+    RECEIVE_WINDOW_BYTES = 64 * 1024,
+    SEND_HIGH_BYTES = 64 * 1024,
+    /* Of one message's body, granted at a time; and before there is an upstream to give it to. */
+    EXCHANGE_WINDOW_BYTES = 64 * 1024,
+    REQUEST_EARLY_BYTES = 16 * 1024,
+
+    /* Heads of a request and its response, filters, labels. Most streams need one chunk. */
+    STREAM_ARENA_CHUNK_BYTES = 4 * 1024,
+    STREAM_ARENA_BYTES_MAX = 256 * 1024,
+
+    /* Of one worker. */
+    STREAMS_PER_CONNECTION = 2,
+    UPSTREAMS_PER_CONNECTION = 2,
+    CLUSTERS_MAX = 8 * 1024,
+    ENDPOINTS_MAX = 64 * 1024,
+    CLUSTER_CONNECTIONS_MAX = 16 * 1024,
+    SNAPSHOTS_MAX = 4 * 1024, /* generations that some stream still looks into */
+    ACCEPT_SLACK = 512,       /* accepted by the kernel when the last one was counted */
+    RULE_HITS_CACHE = 256,
+
+    /* Design 4.6: the first endpoint and up to two more; the ClusterIP after them. */
+    ENDPOINT_ATTEMPTS_MAX = 3,
+
+    REQUEST_ID_BYTES_MAX = 128,
+};
+
+#define CONNECT_TOTAL_NS (3 * CLOCK_NS_PER_S)
+#define HEAD_TIMEOUT_NS (10 * CLOCK_NS_PER_S)
+#define DOWNSTREAM_IDLE_NS (60 * CLOCK_NS_PER_S)
+#define STREAM_IDLE_NS (300 * CLOCK_NS_PER_S)
+#define OPAQUE_IDLE_NS (3600 * CLOCK_NS_PER_S)
+#define HALF_CLOSED_IDLE_NS (300 * CLOCK_NS_PER_S)
+#define SERVER_FIRST_MEMORY_NS (600 * CLOCK_NS_PER_S)

@@ -287,6 +287,12 @@ struct buffer *transport_received(struct transport *transport)
     return transport->filter != NULL ? &transport->filter->plain : &transport->socket.received;
 }
 
+size_t transport_received_size(const struct transport *transport)
+{
+    return transport->filter != NULL ? transport->filter->plain.size
+                                     : transport->socket.received.size;
+}
+
 void transport_resume(struct transport *transport)
 {
     if (transport->is_closing) {

@@ -100,6 +100,9 @@ FALLIBLE transport_set_filter(struct transport *transport, struct transport_filt
  * transport_resume after that. */
 struct buffer *transport_received(struct transport *transport);
 
+/* Bytes in transport_received. */
+size_t transport_received_size(const struct transport *transport);
+
 /* Top the credit up to the window less what is unconsumed. Cheap; call it after consuming. */
 void transport_resume(struct transport *transport);
 

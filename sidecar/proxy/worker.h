@@ -69,8 +69,13 @@ struct worker_options {
 FALLIBLE worker_create(const struct worker_options *options, struct io *io,
                        struct worker **ret_worker);
 
+/* Of a worker without a thread: close everything, turn until it is closed, and free. The I/O stays
+ * the caller's. */
+void worker_destroy(struct worker *worker);
+
 /* Start a thread that creates its I/O and runs until worker_stop; returns when it is ready or has
- * failed. */
+ * failed. Worker 0 is started last, so that it finds the others, and joined first. Errors: as
+ * io_create; ERROR_OS. */
 FALLIBLE worker_start(const struct worker_options *options, struct worker **ret_worker);
 
 /* One turn; tests call it, the thread does nothing else. */
@@ -140,7 +145,8 @@ struct worker_query {
     struct io_message message;
     enum worker_query_kind kind;
     uint64_t cursor;
-    struct io *asker; /* where on_answer runs */
+    struct worker *worker; /* set by worker_ask */
+    struct io *asker;      /* where on_answer runs */
     void (*on_answer)(struct worker_query *query);
     void *argument;
     uint32_t rows_count;

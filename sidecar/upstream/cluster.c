@@ -313,26 +313,34 @@ static struct cluster *make_cluster(struct clusters *clusters, uint64_t hash)
     return cluster;
 }
 
-/* "name.namespace:port" into the cluster's own text; false when it does not fit, which no valid
- * name does. */
+/* `a`, a separator, `b`, ":port"; returns the size. */
+static size_t print_reference(char *text, struct bytes a, char separator, struct bytes b,
+                              uint16_t port)
+{
+    size_t size = 0;
+    memcpy(text, a.data, a.size);
+    size += a.size;
+    text[size++] = separator;
+    memcpy(text + size, b.data, b.size);
+    size += b.size;
+    text[size++] = ':';
+    return size + bytes_print_decimal(port, (uint8_t *)text + size);
+}
+
+/* Both texts, into the cluster's own; false when they do not fit, which no valid name does. */
 static bool set_reference(struct cluster *cluster, const struct cluster_source *source)
 {
-    if (source->name.size + source->namespace.size + 8 > sizeof(cluster->text)) {
+    struct bytes name = source->name;
+    struct bytes namespace = source->namespace;
+    if (name.size + namespace.size + 24 > sizeof(cluster->text)) {
         return false;
     }
-    uint8_t *text = (uint8_t *)cluster->text;
-    size_t size = source->name.size;
-    memcpy(text, source->name.data, size);
-    cluster->name = bytes_make(text, size);
-    text[size++] = '.';
-    memcpy(text + size, source->namespace.data, source->namespace.size);
-    cluster->namespace = bytes_make(text + size, source->namespace.size);
-    size += source->namespace.size;
-    text[size++] = ':';
-    uint8_t digits[20];
-    size_t digits_size = bytes_print_decimal(source->port, digits);
-    memcpy(text + size, digits, digits_size);
-    cluster->reference = bytes_make(text, size + digits_size);
+    size_t size = print_reference(cluster->text, name, '.', namespace, source->port);
+    cluster->reference = bytes_make(cluster->text, size);
+    cluster->name = bytes_make(cluster->text, name.size);
+    cluster->namespace = bytes_make(cluster->text + name.size + 1, namespace.size);
+    size = print_reference(cluster->label_text, namespace, '/', name, source->port);
+    cluster->label = bytes_make(cluster->label_text, size);
     cluster->port = source->port;
     return true;
 }

@@ -26,7 +26,7 @@ struct cluster;
 
 enum {
     ENDPOINT_POOLS = 3, /* one for each codec_protocol */
-    CLUSTER_REFERENCE_MAX = 144,
+    CLUSTER_REFERENCE_MAX = 160,
     CLUSTER_TRIED_MAX = 4,
 };
 
@@ -67,7 +67,9 @@ struct cluster {
     struct bytes reference; /* "name.namespace:port", empty for a bare address; within `text` */
     struct bytes name;
     struct bytes namespace;
+    struct bytes label; /* "namespace/name:port", as a parent is called; empty likewise */
     char text[CLUSTER_REFERENCE_MAX];
+    char label_text[CLUSTER_REFERENCE_MAX];
     struct arena arenas[2]; /* of `endpoints`: the one in use and the next */
     uint8_t arena_index;
 };

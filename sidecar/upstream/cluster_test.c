@@ -84,6 +84,7 @@ Test(cluster, is_found_by_name_and_has_a_reference)
     struct cluster *cluster = find(clusters, 1);
     cr_assert_not_null(cluster);
     cr_assert(bytes_equal(cluster->reference, BYTES("web.shop:80")));
+    cr_assert(bytes_equal(cluster->label, BYTES("shop/web:80")));
     cr_assert_eq(find(clusters, 1), cluster);
     cr_assert_eq(cluster->endpoints_count, 2);
     cr_assert_eq(cluster->endpoints[0]->addresses[0].port, 8080);

@@ -1,0 +1,599 @@
+/* Accepted connections: destination, protocol, time limits. What exchanges do is in stream.c. */
+#include "proxy/downstream.h"
+
+#include "base/check.h"
+#include "http/opaque.h"
+#include "limits.h"
+#include "proxy/detect.h"
+#include "proxy/stream.h"
+#include "proxy/worker_state.h"
+
+enum {
+    OWNERS_MAX = 8,
+};
+
+static const struct transport_options transport_defaults = {
+    .receive_window_bytes = RECEIVE_WINDOW_BYTES, .send_high_bytes = SEND_HIGH_BYTES};
+
+static void on_timer(struct io_timer *timer);
+
+static struct downstream *downstream_of(struct transport *transport)
+{
+    return LIST_OWNER(transport, struct downstream, connection.transport);
+}
+
+static void start_timer(struct downstream *downstream, uint64_t span_ns)
+{
+    struct io *io = downstream->worker->io;
+    io_timer_start(io, &downstream->timer, clock_add(io_now(io), span_ns), on_timer);
+}
+
+static struct stream *only_stream(const struct downstream *downstream)
+{
+    return list_is_empty(&downstream->streams)
+               ? NULL
+               : LIST_OWNER(downstream->streams.next, struct stream, of_downstream);
+}
+
+/* ---- where it was meant to go ---- */
+
+struct address downstream_destination(const struct downstream *downstream)
+{
+    const struct destination *destination = &downstream->destination;
+    struct address address = {.family = destination->family, .port = destination->port};
+    memcpy(address.ip, destination->ip, sizeof(destination->ip));
+    return address;
+}
+
+static struct cluster *find_cluster(struct worker *worker, const struct route_port *port)
+{
+    const struct route_object *object = &port->service->object->object;
+    const struct cluster_source source = {.generation = worker_snapshot(worker)->generation,
+                                          .namespace = object->namespace,
+                                          .name = object->name,
+                                          .port = port->source->port,
+                                          .found = port};
+    return clusters_find(worker->clusters, &source);
+}
+
+/* A Service port by its ClusterIP or by its name: its routes apply. */
+static void aim_at_service(struct worker *worker, const struct route_port *port,
+                           struct target *target)
+{
+    target->port = port;
+    target->protocol = port->protocol;
+    target->cluster = find_cluster(worker, port);
+    target->parent = target->cluster;
+    if (target->cluster == NULL) {
+        target->refusal = CAUSE_LIMIT_CONNECTIONS;
+    }
+}
+
+/* One pod: known by the slices that list it, or a bare address. */
+static void aim_at_address(struct worker *worker, const struct address *address,
+                           struct target *target)
+{
+    const struct snapshot *snapshot = worker_snapshot(worker);
+    struct route_ip ip = {.family = address->family == ADDRESS_IPV4 ? 4 : 6};
+    memcpy(ip.bytes, address->ip, sizeof(ip.bytes));
+    struct route_endpoint_owner owners[OWNERS_MAX];
+    uint32_t count = route_services_find_endpoint(route_config_services(snapshot->config), &ip,
+                                                  address->port, owners, OWNERS_MAX);
+    target->protocol = ROUTE_PROTOCOL_TCP;
+    if (count == 0) {
+        return;
+    }
+    /* Services may disagree about one pod's port: one that declares it knows better. */
+    const struct route_port *port = owners[0].port;
+    for (uint32_t i = 1; i < count && port->protocol == ROUTE_PROTOCOL_UNDECLARED; i++) {
+        port = owners[i].port;
+    }
+    target->protocol = port->protocol;
+    target->parent = find_cluster(worker, port);
+    target->cluster = clusters_find_address(worker->clusters, address, snapshot->generation);
+}
+
+static void aim_outbound(struct downstream *downstream, struct target *target)
+{
+    struct worker *worker = downstream->worker;
+    const struct route_services *services = route_config_services(worker_snapshot(worker)->config);
+    const struct destination *destination = &downstream->destination;
+    struct route_ip ip = {.family = destination->family == ADDRESS_IPV4 ? 4 : 6};
+    memcpy(ip.bytes, destination->ip, sizeof(ip.bytes));
+    const struct route_port *port =
+        route_services_find_address(services, &ip, destination->port, ROUTE_TRANSPORT_TCP);
+    if (port != NULL) {
+        aim_at_service(worker, port, target);
+        return;
+    }
+    const struct address address = downstream_destination(downstream);
+    aim_at_address(worker, &address, target);
+    if (target->parent == NULL && worker->settings->is_registry_only) {
+        target->refusal = CAUSE_REGISTRY_ONLY;
+    }
+}
+
+static void aim_named(struct downstream *downstream, struct target *target)
+{
+    struct worker *worker = downstream->worker;
+    const struct worker_listener *source = downstream->listener->source;
+    const struct route_service *service =
+        route_services_find(route_config_services(worker_snapshot(worker)->config),
+                            source->service_namespace, source->service_name);
+    const struct route_port *port =
+        service == NULL
+            ? NULL
+            : route_service_port_find(service, source->service_port, ROUTE_TRANSPORT_TCP);
+    if (port == NULL) {
+        target->refusal = CAUSE_NO_ENDPOINTS;
+        target->protocol = ROUTE_PROTOCOL_TCP;
+        return;
+    }
+    aim_at_service(worker, port, target);
+}
+
+const struct target *downstream_target(struct downstream *downstream)
+{
+    struct target *target = &downstream->target;
+    uint64_t generation = worker_snapshot(downstream->worker)->generation;
+    if (target->generation == generation) {
+        return target;
+    }
+    *target = (struct target){.generation = generation};
+    switch (downstream->listener->source->kind) {
+    case LISTENER_OUTBOUND:
+        aim_outbound(downstream, target);
+        break;
+    case LISTENER_INBOUND: {
+        const struct address address = downstream_destination(downstream);
+        aim_at_address(downstream->worker, &address, target);
+        break;
+    }
+    case LISTENER_NAMED:
+        aim_named(downstream, target);
+        break;
+    }
+    return target;
+}
+
+/* ---- which protocol it speaks ---- */
+
+static void count_connection(struct downstream *downstream, enum stats_protocol protocol)
+{
+    downstream->protocol = (uint8_t)protocol;
+    stats_count_connection(downstream->worker->options.stats, downstream->direction, protocol,
+                           downstream->connection.transport.filter != NULL);
+}
+
+static void start_opaque(struct downstream *downstream)
+{
+    downstream->state = DOWNSTREAM_STATE_OPAQUE;
+    count_connection(downstream, STATS_PROTOCOL_TCP);
+    start_timer(downstream, HALF_CLOSED_IDLE_NS);
+    if (!stream_begin_opaque(downstream)) {
+        stats_count_refused(downstream->worker->options.stats, CAUSE_LIMIT_CONNECTIONS);
+        downstream_abort(downstream);
+    }
+}
+
+static struct exchange *on_exchange(struct codec *codec)
+{
+    struct downstream *downstream = codec->owner;
+    if (downstream->state == DOWNSTREAM_STATE_OPAQUE) {
+        return &only_stream(downstream)->down;
+    }
+    struct exchange *exchange = stream_begin(downstream);
+    if (exchange == NULL) {
+        stats_count_refused(downstream->worker->options.stats, CAUSE_LIMIT_BUFFER);
+    }
+    return exchange;
+}
+
+static void on_malformed(struct codec *codec, uint16_t status, const char *reason)
+{
+    struct downstream *downstream = codec->owner;
+    struct worker *worker = downstream->worker;
+    stats_count_refused(worker->options.stats, CAUSE_REQUEST_MALFORMED);
+    stream_log_malformed(downstream, status, reason);
+}
+
+static void on_idle(struct codec *codec)
+{
+    (void)codec;
+}
+
+static const struct codec_events codec_events = {
+    .on_exchange = on_exchange,
+    .on_malformed = on_malformed,
+    .on_output = connection_on_output,
+    .on_input_wanted = connection_on_input_wanted,
+    .on_idle = on_idle,
+};
+
+/* After the codec worked: is it in the middle of a head, which may not take for ever? */
+static void watch_head(struct downstream *downstream)
+{
+    const struct codec *codec = downstream->connection.codec;
+    if (codec == NULL || !codec->is_head_timeout_wanted) {
+        downstream->is_head_timed = false;
+    } else if (!downstream->is_head_timed) {
+        downstream->is_head_timed = true;
+        downstream->timed_bytes = io_now(downstream->worker->io);
+        start_timer(downstream, HEAD_TIMEOUT_NS);
+    }
+}
+
+static void start_http1(struct downstream *downstream)
+{
+    struct worker *worker = downstream->worker;
+    struct codec *codec = NULL;
+    const struct http1_options options = {.date = worker->date};
+    struct error error = http1_create(CODEC_ROLE_SERVER, &codec_events, &downstream->connection,
+                                      io_blocks(worker->io), &options, &codec);
+    if (error_is(error)) {
+        stats_count_refused(worker->options.stats, CAUSE_LIMIT_BUFFER);
+        downstream_abort(downstream);
+        return;
+    }
+    downstream->state = DOWNSTREAM_STATE_CODEC;
+    count_connection(downstream, STATS_PROTOCOL_HTTP1);
+    start_timer(downstream, DOWNSTREAM_IDLE_NS);
+    if (worker->is_draining) {
+        codec_drain(codec);
+    }
+    connection_set_codec(&downstream->connection, codec);
+    watch_head(downstream);
+    if (downstream->is_ended) {
+        connection_on_end(&downstream->connection, CODEC_END_CLEAN);
+    }
+}
+
+FALLIBLE downstream_start_opaque_codec(struct downstream *downstream)
+{
+    struct codec *codec = NULL;
+    TRY(opaque_create(CODEC_ROLE_SERVER, &codec_events, &downstream->connection,
+                      io_blocks(downstream->worker->io), &codec));
+    connection_set_codec(&downstream->connection, codec);
+    if (downstream->is_ended) {
+        connection_on_end(&downstream->connection, CODEC_END_CLEAN);
+    }
+    return OK;
+}
+
+/* The first bytes, as far as they are there. */
+static void detect_now(struct downstream *downstream)
+{
+    switch (detect(transport_received(&downstream->connection.transport), NULL)) {
+    case DETECT_NEEDS_MORE:
+        if (downstream->is_ended) {
+            start_opaque(downstream);
+        }
+        break;
+    case DETECT_HTTP1:
+        start_http1(downstream);
+        break;
+    case DETECT_HTTP2:
+    case DETECT_TLS:
+    case DETECT_OPAQUE:
+        start_opaque(downstream);
+        break;
+    }
+}
+
+static bool is_server_first(const struct worker *worker, const struct target *target)
+{
+    uint64_t now_ns = io_now(worker->io);
+    for (int i = 0; i < SERVER_FIRST_MAX; i++) {
+        if (worker->server_first[i].cluster_hash == target->parent->hash &&
+            worker->server_first[i].until_ns > now_ns) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void downstream_note_server_first(struct downstream *downstream)
+{
+    struct worker *worker = downstream->worker;
+    const struct target *target = downstream_target(downstream);
+    if (target->parent != NULL) {
+        worker->server_first[worker->server_first_next++ % SERVER_FIRST_MAX] =
+            (struct server_first){.cluster_hash = target->parent->hash,
+                                  .until_ns = io_now(worker->io) + SERVER_FIRST_MEMORY_NS};
+    }
+}
+
+static void decide_protocol(struct downstream *downstream)
+{
+    const struct target *target = downstream_target(downstream);
+    switch (target->protocol) {
+    case ROUTE_PROTOCOL_HTTP:
+        start_http1(downstream);
+        return;
+    case ROUTE_PROTOCOL_UNDECLARED:
+        if (target->parent != NULL && !is_server_first(downstream->worker, target)) {
+            downstream->state = DOWNSTREAM_STATE_DETECT;
+            start_timer(downstream, downstream->worker->settings->detect_timeout_ns);
+            return;
+        }
+        break;
+    case ROUTE_PROTOCOL_HTTP2:
+    case ROUTE_PROTOCOL_GRPC:
+    case ROUTE_PROTOCOL_TCP:
+    case ROUTE_PROTOCOL_TLS:
+    case ROUTE_PROTOCOL_HTTPS:
+    case ROUTE_PROTOCOL_WSS:
+        break;
+    }
+    start_opaque(downstream);
+}
+
+/* ---- time limits ---- */
+
+static void on_http_timer(struct downstream *downstream)
+{
+    struct codec *codec = downstream->connection.codec;
+    uint64_t now_ns = io_now(downstream->worker->io);
+    uint64_t since_ns = downstream->active_ns;
+    uint64_t span_ns = DOWNSTREAM_IDLE_NS;
+    if (codec->is_head_timeout_wanted) {
+        since_ns = downstream->timed_bytes;
+        span_ns = HEAD_TIMEOUT_NS;
+    } else if (!codec->is_idle_timeout_wanted) {
+        stream_expire_idle(downstream);
+        start_timer(downstream, DOWNSTREAM_IDLE_NS);
+        return;
+    }
+    if (clock_add(since_ns, span_ns) > now_ns) {
+        start_timer(downstream, since_ns + span_ns - now_ns);
+        return;
+    }
+    codec_expire(codec);
+    connection_mark(&downstream->connection);
+    start_timer(downstream, DOWNSTREAM_IDLE_NS); /* should that not have closed it */
+}
+
+/* An opaque connection is asked now and then whether bytes passed. */
+static void on_opaque_timer(struct downstream *downstream)
+{
+    const struct io_socket *socket = &downstream->connection.transport.socket;
+    uint64_t now_ns = io_now(downstream->worker->io);
+    uint64_t bytes = socket->received_bytes + socket->sent_bytes;
+    if (bytes != downstream->timed_bytes) {
+        downstream->timed_bytes = bytes;
+        downstream->active_ns = now_ns;
+    }
+    struct stream *stream = only_stream(downstream);
+    if (stream == NULL) {
+        return;
+    }
+    uint64_t limit_ns = stream_is_half_closed(stream) ? HALF_CLOSED_IDLE_NS : OPAQUE_IDLE_NS;
+    if (now_ns - downstream->active_ns >= limit_ns) {
+        stream_expire_idle(downstream);
+        return;
+    }
+    start_timer(downstream, HALF_CLOSED_IDLE_NS);
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    struct downstream *downstream = LIST_OWNER(timer, struct downstream, timer);
+    switch (downstream->state) {
+    case DOWNSTREAM_STATE_DETECT:
+        downstream->is_quiet = transport_received_size(&downstream->connection.transport) == 0;
+        start_opaque(downstream);
+        break;
+    case DOWNSTREAM_STATE_CODEC:
+        if (downstream->connection.codec != NULL && !downstream->connection.transport.is_closing) {
+            on_http_timer(downstream);
+        }
+        break;
+    case DOWNSTREAM_STATE_OPAQUE:
+        on_opaque_timer(downstream);
+        break;
+    case DOWNSTREAM_STATE_CLOSING:
+        break;
+    }
+}
+
+/* ---- events of the transport ---- */
+
+static void on_received(struct transport *transport)
+{
+    struct downstream *downstream = downstream_of(transport);
+    downstream->active_ns = io_now(downstream->worker->io);
+    worker_refresh_date(downstream->worker);
+    switch (downstream->state) {
+    case DOWNSTREAM_STATE_DETECT:
+        detect_now(downstream);
+        break;
+    case DOWNSTREAM_STATE_CODEC:
+        connection_on_received(&downstream->connection);
+        watch_head(downstream);
+        break;
+    case DOWNSTREAM_STATE_OPAQUE:
+        if (downstream->connection.codec != NULL) {
+            connection_on_received(&downstream->connection);
+        } else if (!list_is_empty(&downstream->streams)) {
+            stream_on_bytes(only_stream(downstream));
+        }
+        break;
+    case DOWNSTREAM_STATE_CLOSING:
+        break;
+    }
+}
+
+static void on_end(struct transport *transport, enum codec_end end)
+{
+    struct downstream *downstream = downstream_of(transport);
+    if (downstream->state == DOWNSTREAM_STATE_CLOSING) {
+        return;
+    }
+    downstream->is_ended = true;
+    if (downstream->connection.codec != NULL) {
+        connection_on_end(&downstream->connection, end);
+    } else if (downstream->state == DOWNSTREAM_STATE_DETECT) {
+        detect_now(downstream);
+    } else if (!list_is_empty(&downstream->streams)) {
+        stream_on_bytes_end(only_stream(downstream), end);
+    }
+}
+
+static void on_room(struct transport *transport)
+{
+    connection_on_room(&downstream_of(transport)->connection);
+}
+
+static void on_failed(struct transport *transport, struct error error)
+{
+    (void)error;
+    downstream_abort(downstream_of(transport));
+}
+
+static void on_closed(struct transport *transport)
+{
+    struct downstream *downstream = downstream_of(transport);
+    struct worker *worker = downstream->worker;
+    downstream->state = DOWNSTREAM_STATE_CLOSING;
+    io_timer_stop(worker->io, &downstream->timer);
+    connection_finish(&downstream->connection);
+    while (!list_is_empty(&downstream->streams)) {
+        stream_on_downstream_closed(only_stream(downstream));
+    }
+    list_remove(&downstream->open);
+    worker->active[downstream->direction]--;
+    stats_set_active(worker->options.stats, downstream->direction,
+                     worker->active[downstream->direction]);
+    stats_add(&worker->taken_back, 1);
+    slab_put(&worker->downstream_slab, downstream);
+}
+
+static const struct transport_events transport_events = {
+    .on_received = on_received,
+    .on_end = on_end,
+    .on_room = on_room,
+    .on_failed = on_failed,
+    .on_closed = on_closed,
+};
+
+/* ---- beginning and end ---- */
+
+/* Find the original destination; false: this connection must not be served. */
+static bool find_destination(struct downstream *downstream)
+{
+    if (downstream->listener->source->kind == LISTENER_NAMED) {
+        return true;
+    }
+    const struct io_socket *socket = &downstream->connection.transport.socket;
+    struct address address = {0};
+    struct error error = io_socket_address(socket, IO_ADDRESS_ORIGINAL, &address);
+    if (error_is(error)) {
+        error = io_socket_address(socket, IO_ADDRESS_LOCAL, &address);
+    }
+    if (error_is(error) || address_is_loopback(&address) ||
+        worker_is_own(downstream->worker, &address)) {
+        return false;
+    }
+    struct destination *destination = &downstream->destination;
+    destination->family = address.family;
+    destination->port = address.port;
+    memcpy(destination->ip, address.ip, sizeof(destination->ip));
+    return true;
+}
+
+static void refuse(struct downstream *downstream, enum cause cause)
+{
+    struct worker *worker = downstream->worker;
+    stats_count_refused(worker->options.stats, cause);
+    if (log_is_on(LOG_DEBUG)) {
+        log_line(worker->options.log, LOG_DEBUG,
+                 "msg=\"connection refused\" worker=%u connection=%lu cause=%s",
+                 worker->options.index, (unsigned long)downstream->number,
+                 (const char *)cause_info(cause)->name.data);
+    }
+    downstream_abort(downstream);
+}
+
+void downstream_accept(struct worker *worker, const struct listener *listener, int fd)
+{
+    struct downstream *downstream = slab_take(&worker->downstream_slab);
+    if (downstream == NULL) {
+        stats_count_refused(worker->options.stats, CAUSE_LIMIT_CONNECTIONS);
+        stats_add(&worker->taken_back, 1);
+        worker_close_descriptor(worker, fd);
+        return;
+    }
+    bool is_inbound = listener->source->kind == LISTENER_INBOUND;
+    *downstream = (struct downstream){.worker = worker,
+                                      .listener = listener,
+                                      .number = ++worker->connections_counter,
+                                      .accepted_ns = io_now(worker->io),
+                                      .active_ns = io_now(worker->io),
+                                      .direction = is_inbound ? STATS_INBOUND : STATS_OUTBOUND};
+    list_init(&downstream->open);
+    list_init(&downstream->streams);
+    struct error error = transport_adopt(&downstream->connection.transport, worker->io, fd,
+                                         &transport_defaults, &transport_events);
+    if (error_is(error)) {
+        stats_add(&worker->taken_back, 1);
+        slab_put(&worker->downstream_slab, downstream);
+        return;
+    }
+    connection_init(&downstream->connection, &worker->flusher);
+    list_append(&worker->downstreams, &downstream->open);
+    worker->active[downstream->direction]++;
+    stats_set_active(worker->options.stats, downstream->direction,
+                     worker->active[downstream->direction]);
+    if (worker->is_stopping) {
+        downstream_abort(downstream);
+        return;
+    }
+    if (!find_destination(downstream)) {
+        refuse(downstream, CAUSE_LOOP);
+        return;
+    }
+    const struct target *target = downstream_target(downstream);
+    if (target->refusal != CAUSE_NONE) {
+        refuse(downstream, target->refusal);
+        return;
+    }
+    decide_protocol(downstream);
+}
+
+void downstream_drain(struct downstream *downstream)
+{
+    switch (downstream->state) {
+    case DOWNSTREAM_STATE_CODEC:
+        if (downstream->connection.codec != NULL) {
+            codec_drain(downstream->connection.codec);
+            connection_mark(&downstream->connection);
+        }
+        break;
+    case DOWNSTREAM_STATE_DETECT: /* its client has yet to speak, or its server */
+    case DOWNSTREAM_STATE_OPAQUE:
+    case DOWNSTREAM_STATE_CLOSING:
+        break;
+    }
+}
+
+void downstream_abort(struct downstream *downstream)
+{
+    if (downstream->state == DOWNSTREAM_STATE_CLOSING) {
+        transport_abort(&downstream->connection.transport);
+        return;
+    }
+    downstream->state = DOWNSTREAM_STATE_CLOSING;
+    transport_abort(&downstream->connection.transport);
+    struct codec *codec = downstream->connection.codec;
+    if (codec != NULL) {
+        codec_receive_end(codec, CODEC_END_RESET);
+    } else if (!list_is_empty(&downstream->streams)) {
+        stream_on_bytes_end(only_stream(downstream), CODEC_END_RESET);
+    }
+}
+
+void downstream_on_opaque_over(struct downstream *downstream)
+{
+    downstream->state = DOWNSTREAM_STATE_CLOSING;
+    io_timer_stop(downstream->worker->io, &downstream->timer);
+}

@@ -1,0 +1,252 @@
+/* Connections to endpoints: from connecting to the pool and to the end. */
+#include "upstream/upstream.h"
+
+#include "base/check.h"
+#include "http/http1.h"
+#include "http/opaque.h"
+#include "limits.h"
+#include "proxy/stream.h"
+#include "proxy/worker_state.h"
+
+static const struct transport_options transport_defaults = {
+    .receive_window_bytes = RECEIVE_WINDOW_BYTES, .send_high_bytes = SEND_HIGH_BYTES};
+
+static struct upstream *upstream_of(struct transport *transport)
+{
+    return LIST_OWNER(transport, struct upstream, connection.transport);
+}
+
+/* ---- events of the transport ---- */
+
+static void on_open(struct transport *transport)
+{
+    struct upstream *upstream = upstream_of(transport);
+    CHECK(upstream->state == UPSTREAM_STATE_CONNECTING);
+    io_timer_stop(upstream->worker->io, &upstream->timer);
+    upstream->state = UPSTREAM_STATE_BUSY;
+    if (upstream->endpoint != NULL) {
+        endpoint_on_connected(upstream->endpoint);
+    }
+    attempt_on_connected(upstream->attempt);
+}
+
+static void on_received(struct transport *transport)
+{
+    struct upstream *upstream = upstream_of(transport);
+    if (upstream->state == UPSTREAM_STATE_IDLE) {
+        upstream_abort(upstream); /* nobody asked for these bytes (RFC 9112 9.2) */
+        return;
+    }
+    if (upstream->connection.codec != NULL) {
+        connection_on_received(&upstream->connection);
+    } else if (upstream->attempt != NULL) {
+        attempt_on_bytes(upstream->attempt);
+    }
+}
+
+static void on_end(struct transport *transport, enum codec_end end)
+{
+    struct upstream *upstream = upstream_of(transport);
+    if (upstream->state == UPSTREAM_STATE_IDLE) {
+        upstream_close(upstream);
+    } else if (upstream->connection.codec != NULL) {
+        connection_on_end(&upstream->connection, end);
+    } else if (upstream->attempt != NULL) {
+        attempt_on_bytes_end(upstream->attempt, end);
+    }
+}
+
+static void on_room(struct transport *transport)
+{
+    connection_on_room(&upstream_of(transport)->connection);
+}
+
+static void on_failed(struct transport *transport, struct error error)
+{
+    struct upstream *upstream = upstream_of(transport);
+    struct attempt *attempt = upstream->attempt;
+    switch (upstream->state) {
+    case UPSTREAM_STATE_CONNECTING:
+        upstream_close(upstream);
+        attempt_on_connect_failed(attempt, error);
+        return;
+    case UPSTREAM_STATE_BUSY:
+        if (upstream->connection.codec != NULL) {
+            codec_receive_end(upstream->connection.codec, CODEC_END_RESET);
+        } else if (attempt != NULL) {
+            attempt_on_bytes_end(attempt, CODEC_END_RESET);
+        }
+        upstream_abort(upstream);
+        return;
+    case UPSTREAM_STATE_IDLE:
+        upstream_close(upstream);
+        return;
+    case UPSTREAM_STATE_CLOSING:
+        return;
+    }
+}
+
+static void on_closed(struct transport *transport)
+{
+    struct upstream *upstream = upstream_of(transport);
+    struct worker *worker = upstream->worker;
+    upstream->state = UPSTREAM_STATE_CLOSING;
+    io_timer_stop(worker->io, &upstream->timer);
+    connection_finish(&upstream->connection);
+    CHECK(upstream->attempt == NULL);
+    list_remove(&upstream->open);
+    if (upstream->endpoint != NULL) {
+        endpoint_disconnect(upstream->endpoint);
+    }
+    slab_put(&worker->upstream_slab, upstream);
+}
+
+static const struct transport_events transport_events = {
+    .on_open = on_open,
+    .on_received = on_received,
+    .on_end = on_end,
+    .on_room = on_room,
+    .on_failed = on_failed,
+    .on_closed = on_closed,
+};
+
+/* ---- events of the codec ---- */
+
+/* A malformed response is a reset of its exchange; what is left is to close. */
+static void on_malformed(struct codec *codec, uint16_t status, const char *reason)
+{
+    (void)status;
+    (void)reason;
+    connection_mark(codec->owner);
+}
+
+/* The stream releases the connection when its exchange is done. */
+static void on_idle(struct codec *codec)
+{
+    (void)codec;
+}
+
+static const struct codec_events codec_events = {
+    .on_malformed = on_malformed,
+    .on_output = connection_on_output,
+    .on_input_wanted = connection_on_input_wanted,
+    .on_idle = on_idle,
+};
+
+/* ---- the attempt's calls ---- */
+
+static void on_timer(struct io_timer *timer)
+{
+    struct upstream *upstream = LIST_OWNER(timer, struct upstream, timer);
+    CHECK(upstream->state == UPSTREAM_STATE_CONNECTING);
+    struct attempt *attempt = upstream->attempt;
+    upstream_close(upstream);
+    attempt_on_connect_failed(attempt, error_make(ERROR_TIMED_OUT, 0));
+}
+
+FALLIBLE upstream_connect(const struct upstream_options *options, struct upstream **ret_upstream)
+{
+    struct worker *worker = options->worker;
+    struct endpoint *endpoint = options->endpoint;
+    if (endpoint != NULL && !cluster_has_room(endpoint->cluster)) {
+        return error_make(ERROR_LIMIT, 0);
+    }
+    struct upstream *upstream = slab_take(&worker->upstream_slab);
+    if (upstream == NULL) {
+        return error_make(ERROR_LIMIT, 0);
+    }
+    *upstream = (struct upstream){.worker = worker,
+                                  .endpoint = endpoint,
+                                  .attempt = options->attempt,
+                                  .opened_ns = io_now(worker->io),
+                                  .state = UPSTREAM_STATE_CONNECTING,
+                                  .protocol = (uint8_t)options->protocol};
+    struct error error =
+        transport_connect(&upstream->connection.transport, worker->io, options->address, NULL,
+                          &transport_defaults, &transport_events);
+    if (error_is(error)) {
+        slab_put(&worker->upstream_slab, upstream);
+        return error;
+    }
+    connection_init(&upstream->connection, &worker->flusher);
+    list_init(&upstream->idle);
+    list_init(&upstream->idle_order);
+    list_init(&upstream->open);
+    list_append(&worker->upstreams, &upstream->open);
+    if (endpoint != NULL) {
+        endpoint_connect(endpoint);
+    }
+    io_timer_start(worker->io, &upstream->timer,
+                   clock_add(upstream->opened_ns, options->timeout_ns), on_timer);
+    *ret_upstream = upstream;
+    return OK;
+}
+
+FALLIBLE upstream_start_codec(struct upstream *upstream)
+{
+    struct codec *codec = NULL;
+    struct connection *connection = &upstream->connection;
+    struct block_source *blocks = io_blocks(upstream->worker->io);
+    if (upstream->protocol == CODEC_OPAQUE) {
+        TRY(opaque_create(CODEC_ROLE_CLIENT, &codec_events, connection, blocks, &codec));
+    } else {
+        static const struct http1_options options = {0};
+        TRY(http1_create(CODEC_ROLE_CLIENT, &codec_events, connection, blocks, &options, &codec));
+    }
+    connection_set_codec(connection, codec);
+    return OK;
+}
+
+static void leave(struct upstream *upstream)
+{
+    upstream->attempt = NULL;
+    if (upstream->state == UPSTREAM_STATE_IDLE) {
+        conn_pool_remove(&upstream->worker->pool, upstream);
+    }
+    upstream->state = UPSTREAM_STATE_CLOSING;
+    io_timer_stop(upstream->worker->io, &upstream->timer);
+}
+
+void upstream_release(struct upstream *upstream)
+{
+    CHECK(upstream->state == UPSTREAM_STATE_BUSY);
+    const struct connection *connection = &upstream->connection;
+    const struct codec *codec = connection->codec;
+    bool is_reusable = codec != NULL && codec->is_reusable && codec->exchanges_open == 0 &&
+                       !connection->is_broken && !connection->transport.is_closing &&
+                       !connection->transport.is_end_delivered &&
+                       transport_received_size(&connection->transport) == 0;
+    if (!is_reusable || upstream->endpoint == NULL || upstream->endpoint->is_gone ||
+        upstream->worker->is_stopping) {
+        upstream_close(upstream);
+        return;
+    }
+    upstream->attempt = NULL;
+    upstream->is_reused = true;
+    upstream->state = UPSTREAM_STATE_IDLE;
+    conn_pool_put(&upstream->worker->pool, upstream);
+}
+
+void upstream_close(struct upstream *upstream)
+{
+    leave(upstream);
+    struct transport *transport = &upstream->connection.transport;
+    struct codec *codec = upstream->connection.codec;
+    if (codec != NULL && !buffer_is_empty(&codec->out) && !codec->is_abort_wanted) {
+        /* Without memory it ends short, as it would have a moment later. */
+        error_ignore(transport_send(transport, &codec->out));
+    }
+    if (codec != NULL && codec->is_abort_wanted) {
+        transport_abort(transport);
+    } else if (transport->is_connected && io_socket_unsent(&transport->socket) > 0) {
+        transport_close_lingering(transport);
+    } else {
+        transport_close(transport);
+    }
+}
+
+void upstream_abort(struct upstream *upstream)
+{
+    leave(upstream);
+    transport_abort(&upstream->connection.transport);
+}
