@@ -208,6 +208,7 @@ static struct end *connect_end(struct world *world, enum manner manner, uint64_t
     struct end *end = take_end(world, manner);
     cr_assert(
         !error_is(io_socket_connect(&end->socket, world->io, &world->address, NULL, on_event)));
+    limit_kernel_bytes(world, end->socket.fd);
     io_receive_grant(&end->socket, credit);
     return end;
 }
