@@ -1026,6 +1026,7 @@ static void free_io(struct io *io)
     io_mailbox_destroy(io->mailbox);
     block_pool_destroy(io->pool);
     free(io->accepted);
+    free(io->packet_memory);
     free(io);
 }
 

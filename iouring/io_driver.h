@@ -13,6 +13,10 @@
 #include "iouring/block_pool.h"
 #include "iouring/io.h"
 
+struct io_datagram;
+struct io_packet;
+struct io_packet_memory;
+
 struct io_driver {
     enum io_backend backend;
     FALLIBLE (*open)(struct io *io, const struct io_options *options);
@@ -70,6 +74,12 @@ struct io_driver {
     void (*listener_close)(struct io_listener *listener);  /* -> io_note_listener_closed */
     void (*watch_arm)(struct io_watch *watch);             /* one shot -> io_note_readable */
     void (*watch_close)(struct io_watch *watch);           /* -> io_note_watch_closed */
+    /* Up to IO_PACKETS_A_TURN packets, valid until the next call; how many there were. */
+    uint32_t (*datagram_receive)(struct io_datagram *datagram, struct io_packet *packets);
+    FALLIBLE(*datagram_send)
+    (struct io_datagram *datagram, const struct address *peer, const struct address *local,
+     struct bytes payload);
+    void (*datagram_close)(struct io_datagram *datagram); /* its watch is closed */
     /* Make `wait` of another thread return; called by io_post when the doorbell is not rung yet.
      * Any thread. */
     void (*ring_doorbell)(struct io *io);
@@ -155,9 +165,10 @@ struct io {
     uint32_t accepted_first;
     uint32_t accepted_count;
     uint32_t accepted_capacity;
-    struct io_timer accept_timer; /* tries exhausted listeners again */
-    struct io_timers *timers;     /* owned */
-    struct io_mailbox *mailbox;   /* owned */
-    struct io_message *messages;  /* taken from the mailbox, not yet run */
+    struct io_timer accept_timer;           /* tries exhausted listeners again */
+    struct io_timers *timers;               /* owned */
+    struct io_mailbox *mailbox;             /* owned */
+    struct io_message *messages;            /* taken from the mailbox, not yet run */
+    struct io_packet_memory *packet_memory; /* owned; NULL until a datagram socket is opened */
     uint64_t random[2];
 };

@@ -598,6 +598,9 @@ const struct io_driver *io_epoll_driver(void)
         .listener_close = close_listener,
         .watch_arm = arm_watch,
         .watch_close = close_watch,
+        .datagram_receive = io_os_datagram_receive,
+        .datagram_send = io_os_datagram_send,
+        .datagram_close = io_os_datagram_close,
         .ring_doorbell = ring,
     };
     return &driver;

@@ -56,6 +56,15 @@ struct fake_listener {
     bool is_accept_due;
 };
 
+/* A datagram on its way, either way. */
+struct fake_packet {
+    struct world *world;   /* borrowed */
+    struct fake_watch *to; /* borrowed: the descriptor; NULL: to the test */
+    struct list link;      /* of those that have arrived */
+    struct io_packet packet;
+    uint8_t payload[];
+};
+
 struct service_entry {
     struct io_fake_service service;
     uint64_t connect_count;
@@ -66,6 +75,11 @@ struct fake_watch {
     struct io_watch *watch; /* borrowed; NULL while it is not open */
     int fd;
     bool is_readable;
+    /* Of a datagram descriptor. */
+    bool is_datagram;
+    struct address local;
+    struct list packets; /* owned: arrived */
+    struct list taken;   /* owned: given to the owner in this turn */
 };
 
 /* What a descriptor of the fake stands for; one of the two, or none any more. */
@@ -94,6 +108,8 @@ struct world {
     size_t service_count;
     struct fake_watch **watches; /* owned, each */
     size_t watch_count;
+    io_fake_packet_fn on_packet;
+    void *on_packet_argument; /* borrowed */
     bool is_rung;
     bool is_stuck; /* the last wait could have slept for ever */
 };
@@ -1119,6 +1135,8 @@ static struct fake_watch *watch_of(struct world *world, int fd)
     CHECK(world->watches != NULL && watch != NULL);
     watch->world = world;
     watch->fd = fd;
+    list_init(&watch->packets);
+    list_init(&watch->taken);
     world->watches[world->watch_count++] = watch;
     return watch;
 }
@@ -1126,7 +1144,8 @@ static struct fake_watch *watch_of(struct world *world, int fd)
 static void watch_step(void *argument)
 {
     struct fake_watch *fake = argument;
-    if (fake->is_readable && fake->watch != NULL && fake->watch->poll_op.is_in_kernel) {
+    bool is_readable = fake->is_readable || !list_is_empty(&fake->packets);
+    if (is_readable && fake->watch != NULL && fake->watch->poll_op.is_in_kernel) {
         fake->is_readable = false;
         io_op_finish(fake->world->io, &fake->watch->poll_op);
         io_note_readable(fake->watch);
@@ -1157,6 +1176,117 @@ void io_fake_make_readable(struct io *io, int fd)
     struct fake_watch *fake = watch_of(world_of(io), fd);
     fake->is_readable = true;
     push_event(fake->world, latency(fake->world), watch_step, fake);
+}
+
+/* ---- datagrams ---- */
+
+static void free_packets(struct list *packets)
+{
+    struct list *node = NULL;
+    while ((node = list_take(packets)) != NULL) {
+        free(LIST_OWNER(node, struct fake_packet, link));
+    }
+}
+
+static void packet_step(void *argument)
+{
+    struct fake_packet *packet = argument;
+    struct world *world = packet->world;
+    if (packet->to != NULL) {
+        list_append(&packet->to->packets, &packet->link);
+        watch_step(packet->to);
+        return;
+    }
+    if (world->on_packet != NULL) {
+        world->on_packet(world->io, &packet->packet, world->on_packet_argument);
+    }
+    free(packet);
+}
+
+/* Put a copy on its way, unless it gets lost; perhaps a second one too. */
+static void send_packet(struct world *world, struct fake_watch *to, const struct io_packet *packet)
+{
+    uint32_t copies = 1;
+    if (chance(world, world->faults.datagram_loss_percent)) {
+        copies = coin(world) ? 0 : 2;
+    }
+    for (; copies > 0; copies--) {
+        struct fake_packet *copy = malloc(sizeof(*copy) + packet->payload.size);
+        CHECK(copy != NULL);
+        *copy = (struct fake_packet){.world = world, .to = to, .packet = *packet};
+        list_init(&copy->link);
+        if (packet->payload.size > 0) {
+            memcpy(copy->payload, packet->payload.data, packet->payload.size);
+        }
+        copy->packet.payload.data = copy->payload;
+        push_event(world, latency(world), packet_step, copy);
+    }
+}
+
+static uint32_t receive_datagrams(struct io_datagram *datagram, struct io_packet *packets)
+{
+    struct fake_watch *fake = watch_of(world_of(datagram->io), datagram->fd);
+    CHECK(fake->is_datagram);
+    free_packets(&fake->taken);
+    uint32_t count = 0;
+    for (; count < IO_PACKETS_A_TURN && !list_is_empty(&fake->packets); count++) {
+        struct list *node = list_take(&fake->packets);
+        list_append(&fake->taken, node);
+        packets[count] = LIST_OWNER(node, struct fake_packet, link)->packet;
+    }
+    return count;
+}
+
+static struct error send_datagram(struct io_datagram *datagram, const struct address *peer,
+                                  const struct address *local, struct bytes payload)
+{
+    struct world *world = world_of(datagram->io);
+    const struct fake_watch *fake = watch_of(world, datagram->fd);
+    CHECK(fake->is_datagram);
+    if (payload.size > IO_PACKET_BYTES_MAX) {
+        return error_make(ERROR_OS, EMSGSIZE);
+    }
+    struct io_packet packet = {.peer = *peer, .local = fake->local, .payload = payload};
+    if (local != NULL) {
+        packet.local = *local;
+        packet.local.port = fake->local.port;
+    }
+    send_packet(world, NULL, &packet);
+    return OK;
+}
+
+static void close_datagram(struct io_datagram *datagram)
+{
+    struct fake_watch *fake = watch_of(world_of(datagram->io), datagram->fd);
+    free_packets(&fake->packets);
+    fake->world->descriptors_in_use--;
+}
+
+int io_fake_datagram(struct io *io, const struct address *local)
+{
+    struct world *world = world_of(io);
+    int fd = new_descriptor(world, NULL, NULL);
+    struct fake_watch *fake = watch_of(world, fd);
+    fake->is_datagram = true;
+    fake->local = *local;
+    world->descriptors_in_use++;
+    return fd;
+}
+
+void io_fake_datagram_send(struct io *io, int fd, const struct address *peer,
+                           const struct address *local, struct bytes payload)
+{
+    struct world *world = world_of(io);
+    struct fake_watch *fake = watch_of(world, fd);
+    CHECK(fake->is_datagram && payload.size <= IO_PACKET_BYTES_MAX);
+    struct io_packet packet = {.peer = *peer, .local = *local, .payload = payload};
+    send_packet(world, fake, &packet);
+}
+
+void io_fake_on_packet(struct io *io, io_fake_packet_fn on_packet, void *argument)
+{
+    world_of(io)->on_packet = on_packet;
+    world_of(io)->on_packet_argument = argument;
 }
 
 /* ---- the turn ---- */
@@ -1231,6 +1361,7 @@ static void choose_faults(struct world *world)
     faults->accept_limit_percent = choose_rate(world);
     faults->accept_ended_percent = choose_rate(world);
     faults->reset_loss_percent = choose_rate(world);
+    faults->datagram_loss_percent = choose_rate(world);
     faults->buffer_bytes = buffers[pick(world, sizeof(buffers) / sizeof(buffers[0]))];
     faults->is_without_credit = coin(world);
 }
@@ -1267,7 +1398,14 @@ static void close_fake(struct io *io)
     for (size_t i = 0; i < world->descriptor_count; i++) {
         free(world->descriptors[i].listener);
     }
+    for (size_t i = 0; i < world->event_count; i++) {
+        if (world->events[i].run == packet_step) {
+            free(world->events[i].argument); /* still on its way */
+        }
+    }
     for (size_t i = 0; i < world->watch_count; i++) {
+        free_packets(&world->watches[i]->packets);
+        free_packets(&world->watches[i]->taken);
         free(world->watches[i]);
     }
     free(world->watches);
@@ -1300,6 +1438,9 @@ static const struct io_driver fake_driver = {
     .listener_close = close_listener,
     .watch_arm = arm_watch,
     .watch_close = close_watch,
+    .datagram_receive = receive_datagrams,
+    .datagram_send = send_datagram,
+    .datagram_close = close_datagram,
     .ring_doorbell = ring,
 };
 

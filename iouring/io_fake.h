@@ -43,6 +43,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "iouring/address.h"
+#include "iouring/datagram.h"
 #include "iouring/io.h"
 
 enum {
@@ -66,6 +67,7 @@ struct io_fake_faults {
     uint32_t accept_limit_percent;    /* EMFILE; the connection stays in the backlog */
     uint32_t accept_ended_percent;    /* a multishot ends by itself */
     uint32_t reset_loss_percent;      /* a reset destroys what was on the way */
+    uint32_t datagram_loss_percent;   /* lost, and as many sent twice */
     /* 0 on every seed, as they change what a correct program does: tests switch them on. */
     uint32_t connect_limit_percent; /* io_socket_connect answers ERROR_LIMIT */
     uint32_t descriptors_max;       /* of accepted and connecting sockets; 0: any number */
@@ -206,6 +208,20 @@ bool io_fake_has_ended(const struct io_fake_peer *peer); /* the code under test'
 bool io_fake_was_reset(const struct io_fake_peer *peer); /* RST has come */
 /* The code under test has closed its side, in whichever way. */
 bool io_fake_is_gone(const struct io_fake_peer *peer);
+
+/* ---- datagrams ---- */
+
+/* A descriptor for io_datagram_open, bound to `local`. */
+int io_fake_datagram(struct io *io, const struct address *local);
+
+/* Send one from `peer` to `local` (where it was sent to, which under TPROXY is another address than
+ * the descriptor's). It may be lost, come twice or out of order: faults.datagram_loss_percent. */
+void io_fake_datagram_send(struct io *io, int fd, const struct address *peer,
+                           const struct address *local, struct bytes payload);
+
+/* Call `on_packet` for what the code under test sends: `packet->local` is its address. */
+typedef void (*io_fake_packet_fn)(struct io *io, const struct io_packet *packet, void *argument);
+void io_fake_on_packet(struct io *io, io_fake_packet_fn on_packet, void *argument);
 
 /* Let on_readable of a watch on `fd` (any number) be called once. */
 void io_fake_make_readable(struct io *io, int fd);

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "iouring/datagram.h"
 #include "iouring/io.h"
 
 /* A non-blocking stream socket for connecting to `remote`, bound to `local` unless that is NULL.
@@ -19,6 +20,12 @@ FALLIBLE io_os_address(const struct io_socket *socket, enum io_address_kind kind
 
 /* Before close(2): FIN now (which also ends ops in the kernel), or RST at the close. */
 void io_os_shut_down(int fd, bool is_reset);
+
+/* Receive, send and close of a datagram socket, as the driver's (io_driver.h). */
+uint32_t io_os_datagram_receive(struct io_datagram *datagram, struct io_packet *packets);
+FALLIBLE io_os_datagram_send(struct io_datagram *datagram, const struct address *peer,
+                             const struct address *local, struct bytes payload);
+void io_os_datagram_close(struct io_datagram *datagram);
 
 /* Close an accepted descriptor with RST. */
 void io_os_discard(struct io *io, int fd);
