@@ -91,7 +91,7 @@ static void ask(struct io *io, const char *server_bind, const char *server, cons
     cr_assert_not(error_is(address_of_local(server_end.datagram.fd, &bound)));
     struct address target = parse(server);
     target.port = bound.port;
-    uint8_t question[30000];
+    static uint8_t question[30000];
     memset(question, 'q', sizeof(question));
     for (uint32_t i = 1; i <= 40; i++) { /* more than one batch in all */
         struct bytes payload = bytes_make(question, i % 4 == 0 ? sizeof(question) : i % 4);
