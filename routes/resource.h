@@ -22,8 +22,8 @@
 
 #include "base/bytes.h"
 
-/* Where something stands in the configuration. Line and column count from 1; line 0 means "supplied
- * by a default". */
+/* Where something stands in the configuration; line and column count from 1. What a default
+ * supplied has the place of what encloses it. */
 struct route_position {
     const char *file;
     uint32_t line;
@@ -68,8 +68,6 @@ struct route_object {
     struct bytes namespace; /* "default" if the file has none; "" for cluster-scoped kinds */
     struct bytes name;
     int64_t created; /* seconds since 1970, or ROUTE_CREATED_ABSENT, which sorts as newest */
-    const struct route_label *labels;
-    uint32_t labels_count;
     struct route_position position;      /* of the object */
     struct route_position name_position; /* of metadata.name */
     struct route_storage *storage;
@@ -634,3 +632,14 @@ const char *route_kind_name(enum route_kind kind);
 /* Order of precedence between two objects of one kind: oldest first, then namespace/name. Like
  * memcmp. */
 int route_object_compare_age(const struct route_object *a, const struct route_object *b);
+
+/* ---- For decode.c ---- */
+
+struct arena;
+
+/*
+ * Memory for an object of `size` bytes (zeroed) with one reference; `chunk_bytes` is how much it is
+ * likely to need in all. Errors: ERROR_NO_MEMORY.
+ */
+FALLIBLE route_object_create(size_t size, size_t chunk_bytes, struct route_object **ret_object,
+                             struct arena **ret_arena);
