@@ -231,18 +231,29 @@ struct error buffer_move(struct buffer *from, struct buffer *to, size_t size)
     return OK;
 }
 
-void buffer_copy_out(const struct buffer *buffer, size_t size, uint8_t *out)
+void buffer_copy_range(const struct buffer *buffer, size_t offset, size_t size, uint8_t *out)
 {
-    CHECK(size <= buffer->size);
+    CHECK(offset <= buffer->size && size <= buffer->size - offset);
     const struct slice *all = buffer->slices == NULL ? buffer->inline_slices : buffer->slices;
     uint32_t mask = capacity_of(buffer) - 1;
     for (uint32_t i = 0; size > 0; i++) {
         const struct slice *slice = &all[(buffer->first + i) & mask];
-        size_t part = size < slice->size ? size : slice->size;
-        memcpy(out, slice->data, part);
+        if (offset >= slice->size) {
+            offset -= slice->size;
+            continue;
+        }
+        size_t part = slice->size - offset;
+        part = size < part ? size : part;
+        memcpy(out, slice->data + offset, part);
+        offset = 0;
         out += part;
         size -= part;
     }
+}
+
+void buffer_copy_out(const struct buffer *buffer, size_t size, uint8_t *out)
+{
+    buffer_copy_range(buffer, 0, size, out);
 }
 
 struct error buffer_unlend(struct buffer *buffer, struct block_source *source)

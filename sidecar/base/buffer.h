@@ -116,6 +116,9 @@ FALLIBLE buffer_move(struct buffer *from, struct buffer *to, size_t size);
 /* Copy the first `size` bytes (at most buffer->size) to `out` without taking them. */
 void buffer_copy_out(const struct buffer *buffer, size_t size, uint8_t *out);
 
+/* The same from `offset` on; offset + size is at most buffer->size. */
+void buffer_copy_range(const struct buffer *buffer, size_t offset, size_t size, uint8_t *out);
+
 /*
  * Replace slices of blocks on loan by copies in blocks of `source`, so that the ring gets its
  * blocks back. Errors: ERROR_NO_MEMORY: as much as could be copied was.

@@ -165,3 +165,22 @@ Test(buffer, reports_an_exhausted_source_and_stays_valid)
     expect_content(&buffer, (const uint8_t *)"12345678", 8);
     buffer_clear(&buffer);
 }
+
+Test(buffer, copies_any_range_over_slices)
+{
+    struct buffer buffer = {0};
+    uint8_t all[100];
+    for (size_t i = 0; i < sizeof(all); i++) {
+        all[i] = (uint8_t)i;
+        cr_assert(!error_is(buffer_append(&buffer, &counted, bytes_make(&all[i], 1))));
+    }
+    for (size_t from = 0; from <= sizeof(all); from++) {
+        for (size_t to = from; to <= sizeof(all); to++) {
+            uint8_t out[100];
+            buffer_copy_range(&buffer, from, to - from, out);
+            cr_assert_arr_eq(out, all + from, to - from);
+        }
+    }
+    buffer_clear(&buffer);
+    cr_assert_eq(blocks_out, 0);
+}
