@@ -1,0 +1,47 @@
+/*
+ * The files of a configuration, read as one set.
+ *
+ * Kubernetes swaps a mounted directory by renaming `..data`; everything is read through one
+ * descriptor of what it points at, so a set is never mixed. Anything but a regular file of bounded
+ * size inside the directory is refused (reliability H4, H8). Blocks on the disk: builder thread or
+ * command line.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/sha256.h"
+#include "routes/diagnostic.h"
+
+struct route_file {
+    const char
+        *name; /* as diagnostics show it: relative to its directory, or the path that was given */
+    struct bytes content;         /* malloc'd, followed by a NUL */
+    uint8_t digest[SHA256_BYTES]; /* of name, NUL, content */
+};
+
+struct route_files {
+    struct route_file *items; /* in order of their names within each path */
+    uint32_t count;
+    uint32_t capacity;
+    uint64_t bytes;
+    struct arena names;
+};
+
+void route_files_init(struct route_files *files);
+
+/* Release all. */
+void route_files_finish(struct route_files *files);
+
+/*
+ * Read `path`: a file, or every *.yaml, *.yml and *.json of a directory whose name does not begin
+ * with a dot, without recursion. `bytes_max` bounds a file, `total_max` all of `files`. What is
+ * wrong with a single file is a diagnostic, and the file is left out. Errors: ERROR_OS when `path`
+ * itself cannot be read; ERROR_NO_MEMORY.
+ */
+FALLIBLE route_files_read(struct route_files *files, const char *path, uint64_t bytes_max,
+                          uint64_t total_max, struct route_diagnostics *diagnostics);
