@@ -51,15 +51,29 @@ enum place {
     PLACE_EXACT,
     PLACE_PREFIX,
     PLACE_METHOD,
+    PLACE_REGEX_PREFIX,
     PLACE_REGEX,
     PLACE_ANY,
     PLACE_COUNT,
 };
 
+/* The whole segments at the beginning of an expression's literal: "/api/v" gives "/api". */
+static struct bytes find_segments(const struct route_candidate *candidate)
+{
+    struct bytes literal = {0};
+    if (candidate->kind == ROUTE_KIND_HTTP_ROUTE) {
+        literal = route_regex_literal(candidate->path_regex);
+    }
+    while (literal.size > 0 && literal.data[literal.size - 1] != '/') {
+        literal.size--;
+    }
+    return literal.size > 1 ? bytes_first(literal, literal.size - 1) : (struct bytes){0};
+}
+
 static enum place find_place(const struct route_candidate *candidate)
 {
     if (candidate->type == ROUTE_MATCH_REGEX) {
-        return PLACE_REGEX;
+        return find_segments(candidate).size > 0 ? PLACE_REGEX_PREFIX : PLACE_REGEX;
     }
     if (candidate->kind == ROUTE_KIND_GRPC_ROUTE) {
         if (candidate->service.data != NULL) {
@@ -104,6 +118,10 @@ static uint32_t find_list(struct route_lookup *lookup, const struct route_candid
         table = &lookup->method;
         key = candidate->method;
         break;
+    case PLACE_REGEX_PREFIX:
+        table = &lookup->regexes;
+        key = find_segments(candidate);
+        break;
     case PLACE_REGEX:
     case PLACE_ANY:
     case PLACE_COUNT:
@@ -115,6 +133,7 @@ static uint32_t find_list(struct route_lookup *lookup, const struct route_candid
     }
     if (*list == ROUTE_LIST_NONE) {
         *list = new_list(lookup);
+        lookup->lists[*list].is_regex = candidate->type == ROUTE_MATCH_REGEX;
     }
     return *list;
 }
@@ -266,7 +285,7 @@ static struct error divide_long_lists(struct route_rules *rules, struct arena *a
     struct route_lookup *lookup = &rules->lookup;
     uint32_t members = 0;
     for (uint32_t i = 0; i < lookup->lists_count; i++) {
-        if (i != lookup->regex && lookup->lists[i].count >= ROUTE_LIST_LONG) {
+        if (!lookup->lists[i].is_regex && lookup->lists[i].count >= ROUTE_LIST_LONG) {
             members += lookup->lists[i].count;
         }
     }
@@ -277,7 +296,7 @@ static struct error divide_long_lists(struct route_rules *rules, struct arena *a
     TRY(hash_init(&lookup->names, members, arena));
     for (uint32_t i = 0; i < lookup->lists_count; i++) {
         struct route_list *list = &lookup->lists[i];
-        if (i == lookup->regex || list->count < ROUTE_LIST_LONG) {
+        if (list->is_regex || list->count < ROUTE_LIST_LONG) {
             continue;
         }
         struct arena_mark mark = arena_mark(arena);
@@ -296,6 +315,11 @@ static struct error divide_long_lists(struct route_rules *rules, struct arena *a
     return OK;
 }
 
+static void raise_to(uint32_t *max, size_t size)
+{
+    *max = size > *max ? (uint32_t)size : *max;
+}
+
 struct error route_lookup_build(struct route_rules *rules, struct arena *arena)
 {
     CHECK(rules != NULL);
@@ -306,15 +330,17 @@ struct error route_lookup_build(struct route_rules *rules, struct arena *arena)
         const struct route_candidate *candidate = &rules->candidates[i];
         enum place place = find_place(candidate);
         counts[place]++;
-        uint32_t size = (uint32_t)candidate->path.size;
-        if (place == PLACE_EXACT && size > lookup->exact_bytes_max) {
-            lookup->exact_bytes_max = size;
-        } else if (place == PLACE_PREFIX && size > lookup->prefix_bytes_max) {
-            lookup->prefix_bytes_max = size;
+        if (place == PLACE_EXACT) {
+            raise_to(&lookup->exact_bytes_max, candidate->path.size);
+        } else if (place == PLACE_PREFIX) {
+            raise_to(&lookup->prefix_bytes_max, candidate->path.size);
+        } else if (place == PLACE_REGEX_PREFIX) {
+            raise_to(&lookup->regexes_bytes_max, find_segments(candidate).size);
         }
     }
     TRY(hash_init(&lookup->exact, counts[PLACE_EXACT], arena));
     TRY(hash_init(&lookup->prefix, counts[PLACE_PREFIX], arena));
+    TRY(hash_init(&lookup->regexes, counts[PLACE_REGEX_PREFIX], arena));
     TRY(hash_init(&lookup->method, counts[PLACE_METHOD], arena));
     lookup->lists = arena_alloc_zero(arena, rules->candidates_count, sizeof(*lookup->lists));
     if (lookup->lists == NULL) {

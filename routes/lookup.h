@@ -44,20 +44,23 @@ struct route_list {
     uint32_t count;
     uint32_t plain; /* chain of those without a fact: candidate.next_in_group */
     bool is_divided;
+    bool is_regex; /* never divided: what such a list costs is the expressions */
 };
 
 struct route_lookup {
-    struct route_hash exact;  /* path; "/service/method"; host name */
-    struct route_hash prefix; /* path; "/service"; ".suffix.of.a.host" */
-    struct route_hash method; /* gRPC method of any service */
-    struct route_hash groups; /* fact of a list */
-    struct route_hash names;  /* of headers and query parameters that facts are made of */
+    struct route_hash exact;   /* path; "/service/method"; host name */
+    struct route_hash prefix;  /* path; "/service"; ".suffix.of.a.host" */
+    struct route_hash regexes; /* HTTPRoute: whole segments that an expression begins with */
+    struct route_hash method;  /* gRPC method of any service */
+    struct route_hash groups;  /* fact of a list */
+    struct route_hash names;   /* of headers and query parameters that facts are made of */
     struct route_list *lists;
     uint32_t lists_count;
-    uint32_t regex; /* list, or NONE */
+    uint32_t regex; /* list of the other expressions, or NONE */
     uint32_t any;   /* list, or NONE */
     uint32_t exact_bytes_max;
     uint32_t prefix_bytes_max;
+    uint32_t regexes_bytes_max;
 };
 
 struct route_rules {

@@ -17,6 +17,7 @@ enum {
     FACTS_MAX = 64, /* of a request; with more, divided lists are walked whole */
     PREFIXES_MAX =
         513, /* a PathPrefix has at most 1024 bytes, so at most 512 segments, and the root */
+    REGEX_PREFIXES_MAX = 33, /* an expression's literal has at most 64 bytes */
     RESUME_PREFLIGHT = 1 << 30,
 };
 
@@ -182,24 +183,52 @@ static bool judge_list(struct search *search, uint32_t list_index)
 
 /* ---- Kinds ---- */
 
+/* The lists that a path leads to, shortest prefix first. */
+struct path_lists {
+    uint32_t prefixes[PREFIXES_MAX];
+    uint32_t prefixes_count;
+    uint32_t regexes[REGEX_PREFIXES_MAX];
+    uint32_t regexes_count;
+};
+
+/* Add what is found under the first `size` bytes of the path, whose hash is `hash`. */
+static void visit_prefix(const struct route_lookup *lookup, struct bytes prefix, uint64_t hash,
+                         struct path_lists *lists)
+{
+    if (prefix.size <= lookup->prefix_bytes_max && lists->prefixes_count < PREFIXES_MAX) {
+        const struct route_slot *slot = route_hash_find(&lookup->prefix, hash, prefix);
+        if (slot != NULL) {
+            lists->prefixes[lists->prefixes_count++] = slot->value;
+        }
+    }
+    if (prefix.size <= lookup->regexes_bytes_max && lists->regexes_count < REGEX_PREFIXES_MAX) {
+        const struct route_slot *slot = route_hash_find(&lookup->regexes, hash, prefix);
+        if (slot != NULL) {
+            lists->regexes[lists->regexes_count++] = slot->value;
+        }
+    }
+}
+
+static size_t longest_key(const struct route_lookup *lookup)
+{
+    size_t longest = lookup->exact_bytes_max;
+    longest = lookup->prefix_bytes_max > longest ? lookup->prefix_bytes_max : longest;
+    return lookup->regexes_bytes_max > longest ? lookup->regexes_bytes_max : longest;
+}
+
 static void search_http(struct search *search)
 {
     const struct route_lookup *lookup = &search->rules->lookup;
     struct bytes path = search->request->path;
-    uint32_t prefixes[PREFIXES_MAX];
-    uint32_t prefixes_count = 0;
-    size_t longest = lookup->exact_bytes_max > lookup->prefix_bytes_max ? lookup->exact_bytes_max
-                                                                        : lookup->prefix_bytes_max;
+    struct path_lists lists;
+    lists.prefixes_count = 0; /* only what is counted is written */
+    lists.regexes_count = 0;
+    size_t longest = longest_key(lookup);
     uint64_t hash = ROUTE_HASH_SEED;
     size_t at = 0;
     for (; at < path.size && at <= longest; at++) {
-        if (path.data[at] == '/' && at <= lookup->prefix_bytes_max &&
-            prefixes_count < PREFIXES_MAX) {
-            const struct route_slot *slot =
-                route_hash_find(&lookup->prefix, hash, bytes_first(path, at));
-            if (slot != NULL) {
-                prefixes[prefixes_count++] = slot->value;
-            }
+        if (path.data[at] == '/') {
+            visit_prefix(lookup, bytes_first(path, at), hash, &lists);
         }
         hash = route_hash_byte(hash, path.data[at]);
     }
@@ -213,12 +242,17 @@ static void search_http(struct search *search)
             return;
         }
     }
-    while (prefixes_count > 0) {
-        if (judge_list(search, prefixes[--prefixes_count])) {
+    while (lists.prefixes_count > 0) {
+        if (judge_list(search, lists.prefixes[--lists.prefixes_count])) {
             return;
         }
     }
+    /* Expressions are ordered by their own length, not by where they are found: the lowest rank of
+     * all lists. */
     (void)judge_list(search, lookup->regex);
+    for (uint32_t i = 0; i < lists.regexes_count; i++) {
+        (void)judge_list(search, lists.regexes[i]);
+    }
 }
 
 static bool judge_key(struct search *search, const struct route_hash *table, struct bytes key)

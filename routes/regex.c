@@ -287,6 +287,11 @@ struct error route_regex_create(struct bytes pattern, struct route_regex_fault *
     return OK;
 }
 
+struct bytes route_regex_literal(const struct route_regex *regex)
+{
+    return bytes_make(regex->literal, regex->literal_size);
+}
+
 void route_regex_destroy(struct route_regex *regex)
 {
     if (regex != NULL) {

@@ -44,6 +44,10 @@ struct route_regex_fault {
 FALLIBLE route_regex_create(struct bytes pattern, struct route_regex_fault *fault,
                             struct route_regex **ret_regex);
 
+/* What everything that matches begins with, as far as that can be told; lives as long as `regex`.
+ */
+struct bytes route_regex_literal(const struct route_regex *regex);
+
 /* Accepts NULL. */
 void route_regex_destroy(struct route_regex *regex);
 
