@@ -143,3 +143,104 @@ Test(http1, takes_or_refuses_every_request_vector_as_stated, .timeout = 100)
     vector_unload(&table);
     cr_assert_eq(failed, 0, "%zu rows of request vectors failed", failed);
 }
+
+struct sample {
+    const char *name;
+    const char *bytes;
+};
+
+static const struct sample samples[] = {
+    {"GET", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+    {"HEAD", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"},
+    {"POST", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"},
+    {"GET10", "GET / HTTP/1.0\r\nHost: a\r\n\r\n"},
+    {"WS", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"},
+};
+
+static void send_sample(struct relay *relay, const char *name)
+{
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        if (strcmp(samples[i].name, name) == 0) {
+            relay_receive(relay, (const uint8_t *)samples[i].bytes, strlen(samples[i].bytes));
+        }
+    }
+}
+
+/* The outcome in the words of the table. */
+static const char *describe_outcome(const struct relay *relay)
+{
+    if (relay->has_reset) {
+        switch (relay->reset_reason) {
+        case EXCHANGE_RESET_PROTOCOL:
+            return "bad";
+        case EXCHANGE_RESET_TRUNCATED:
+            return "cut";
+        case EXCHANGE_RESET_CONNECTION:
+            return relay->has_begun ? "reset" : "gone";
+        case EXCHANGE_RESET_CANCEL:
+        case EXCHANGE_RESET_REFUSED:
+        case EXCHANGE_RESET_INTERNAL:
+            break;
+        }
+        return "?";
+    }
+    if (relay->is_tunnel) {
+        return "tunnel";
+    }
+    if (relay->responses_whole == 0) {
+        return "wait";
+    }
+    return relay->client->is_reusable && !relay->client->is_close_wanted ? "keep" : "drop";
+}
+
+static bool check_response_row(const struct vector_row *row, const struct vector_bytes *sent,
+                               const struct vector_bytes *relayed, long cut)
+{
+    struct relay relay;
+    relay_init(&relay, NULL);
+    send_sample(&relay, row->columns[1]);
+    cr_assert_eq(relay.requests_whole, 1);
+    feed(&relay, relay_respond, sent, cut);
+    if (sent->end != VECTOR_END_NONE) {
+        relay_respond_end(&relay, ends[sent->end]);
+    }
+    const char *outcome = describe_outcome(&relay);
+    enum vector_end end = relay.server->is_abort_wanted   ? VECTOR_END_RESET
+                          : relay.server->is_close_wanted ? VECTOR_END_CLEAN
+                                                          : VECTOR_END_NONE;
+    bool is_same =
+        relay.to_client.size == relayed->size && end == relayed->end &&
+        (relayed->size == 0 || memcmp(relay.to_client.data, relayed->data, relayed->size) == 0);
+    bool is_right = is_same && strcmp(outcome, row->columns[2]) == 0;
+    if (!is_right) {
+        int shown = relay.to_client.size > 400 ? 400 : (int)relay.to_client.size;
+        cr_log_error("%s (cut %ld): %s, wanted %s; relayed%s (end %d, wanted %d): %.*s",
+                     row->columns[0], cut, outcome, row->columns[2], is_same ? "" : " WRONGLY",
+                     (int)end, (int)relayed->end, shown, (const char *)relay.to_client.data);
+    }
+    relay_finish(&relay);
+    return is_right;
+}
+
+Test(http1, takes_or_refuses_every_response_vector_as_stated, .timeout = 100)
+{
+    struct vector_table table;
+    vector_load("integration/e2e/http1_responses.txt", 5, &table);
+    cr_assert_geq(table.count, 120);
+    size_t failed = 0;
+    for (size_t i = 0; i < table.count; i++) {
+        const struct vector_row *row = &table.rows[i];
+        const char *wanted = row->columns[4];
+        struct vector_bytes sent = vector_decode(row->columns[3]);
+        struct vector_bytes relayed = vector_decode(
+            strcmp(wanted, "=") == 0     ? row->columns[3]
+            : strcmp(wanted, "502") == 0 ? "HTTP/1.1 502 Bad Gateway⏎Content-Length: 0⏎⏎"
+                                         : wanted);
+        failed += check_in_every_cut(row, &sent, &relayed, check_response_row) ? 0 : 1;
+        vector_free(&sent);
+        vector_free(&relayed);
+    }
+    vector_unload(&table);
+    cr_assert_eq(failed, 0, "%zu rows of response vectors failed", failed);
+}
