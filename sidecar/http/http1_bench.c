@@ -1,6 +1,7 @@
 /*
- * What the codec costs: nanoseconds for a request parsed by the server role and written by the client
- * role, and for the response on its way back, through two codecs joined by moves, as a proxy does.
+ * What the codec costs: nanoseconds for a request parsed by the server role and written by the
+ * client role, and for the response on its way back, through two codecs joined by moves, as a proxy
+ * does.
  *
  *     http1_bench [REQUESTS]
  */
@@ -16,12 +17,11 @@
 #include "http/http1_parse.h"
 #include "http/http1_write.h"
 
-static const char small_request[] =
-    "GET /api/v1/orders/8731?expand=items HTTP/1.1\r\n"
-    "Host: orders.shop.svc.cluster.local:8080\r\n"
-    "User-Agent: Go-http-client/1.1\r\n"
-    "X-Request-Id: 4f9c1d2ae7b84d0f9a6f\r\n"
-    "Accept-Encoding: gzip\r\n\r\n";
+static const char small_request[] = "GET /api/v1/orders/8731?expand=items HTTP/1.1\r\n"
+                                    "Host: orders.shop.svc.cluster.local:8080\r\n"
+                                    "User-Agent: Go-http-client/1.1\r\n"
+                                    "X-Request-Id: 4f9c1d2ae7b84d0f9a6f\r\n"
+                                    "Accept-Encoding: gzip\r\n\r\n";
 
 static const char browser_request[] =
     "GET /static/js/main.7f3a9c1e.js?v=20240607 HTTP/1.1\r\n"
@@ -41,13 +41,14 @@ static const char browser_request[] =
     "Accept-Language: en-GB,en;q=0.9\r\n"
     "Cookie: session=5f2b7c9d0e1a4b3c8d7e6f5a4b3c2d1e; theme=dark\r\n\r\n";
 
-static const char response[] = "HTTP/1.1 200 OK\r\n"
-                               "Server: app\r\n"
-                               "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-                               "Content-Type: application/json\r\n"
-                               "Content-Length: 100\r\n\r\n"
-                               "{\"id\":8731,\"state\":\"shipped\",\"items\":[{\"sku\":\"a-1\",\"count\":2},"
-                               "{\"sku\":\"b-7\",\"count\":1}],\"total\":1999}";
+static const char response[] =
+    "HTTP/1.1 200 OK\r\n"
+    "Server: app\r\n"
+    "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    "Content-Type: application/json\r\n"
+    "Content-Length: 100\r\n\r\n"
+    "{\"id\":8731,\"state\":\"shipped\",\"items\":[{\"sku\":\"a-1\",\"count\":2},"
+    "{\"sku\":\"b-7\",\"count\":1}],\"total\":1999}";
 
 /* Blocks that are kept, as the slabs of a worker are. */
 struct pool {
