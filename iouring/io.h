@@ -227,7 +227,7 @@ struct io_socket {
     bool is_closed;
     bool is_failure_pending; /* a send failed; reported when the receive is over */
     bool is_unlend_wanted;   /* copy what is queued as soon as the kernel lets go of it */
-    bool is_cancel_sent; /* the driver's: one cancel for all ops of a closing socket */
+    bool is_cancel_sent;     /* the driver's: one cancel for all ops of a closing socket */
     uint16_t ops_in_kernel;
     struct io_op receive_op;
     struct io_op send_op;

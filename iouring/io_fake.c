@@ -427,8 +427,8 @@ static void deliver_bytes(struct io_fake_peer *peer)
         size = (size_t)(peer->reset_limit - peer->delivered);
     }
     /* A copy: the script may reset the connection, which empties the queue. */
-    uint8_t *copy = malloc(size);
-    CHECK(copy != NULL || size == 0);
+    uint8_t *copy = malloc(size > 0 ? size : 1);
+    CHECK(copy != NULL);
     memcpy(copy, peer->to_peer.data + peer->to_peer.start, size);
     queue_consume(&peer->to_peer, size);
     peer->delivered += size;
@@ -1373,7 +1373,7 @@ static struct error open_fake(struct io *io, const struct io_options *options)
         return error_make(ERROR_NO_MEMORY, 0);
     }
     world->io = io;
-    world->now_ns = SEED_START_NS_HOURS * 3600 * CLOCK_NS_PER_S;
+    world->now_ns = SEED_START_NS_HOURS * UINT64_C(3600) * CLOCK_NS_PER_S;
     world->seed = options->seed - 1;
     world->random_network = world->seed * 3;
     world->random_script = world->seed * 3 + 1;

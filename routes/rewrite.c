@@ -9,8 +9,8 @@
 static struct error join(struct bytes first, struct bytes second, struct arena *arena,
                          struct bytes *ret_path)
 {
-    bool needs_slash =
-        first.size + second.size == 0 || (first.size > 0 ? first.data[0] : second.data[0]) != '/';
+    struct bytes start = first.size > 0 ? first : second;
+    bool needs_slash = !bytes_starts_with(start, BYTES("/"));
     if (!needs_slash && (first.size == 0 || second.size == 0)) {
         *ret_path = first.size == 0 ? second : first;
         return OK;

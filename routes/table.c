@@ -740,6 +740,7 @@ struct error route_table_compile(const struct route_table_source *source,
 
 const struct route_table *route_table_ref(const struct route_table *table)
 {
+    /* tidy: allow crossing: snapshots share tables; whoever drops the last snapshot frees them */
     __atomic_fetch_add(&table->self->refs, 1, __ATOMIC_RELAXED);
     return table;
 }
@@ -749,6 +750,7 @@ void route_table_unref(const struct route_table *table)
     if (table == NULL) {
         return;
     }
+    /* tidy: allow crossing: as above */
     uint32_t before = __atomic_fetch_sub(&table->self->refs, 1, __ATOMIC_ACQ_REL);
     CHECK(before > 0);
     if (before == 1) {
