@@ -11,10 +11,12 @@ static void give_input(struct connection *connection)
 {
     struct codec *codec = connection->codec;
     struct transport *transport = &connection->transport;
-    if (codec == NULL || connection->is_broken || transport->is_closing) {
+    if (codec == NULL || connection->is_broken || connection_is_closing(connection)) {
         return;
     }
+    connection->is_receiving = true;
     struct error error = codec_receive(codec, transport_received(transport));
+    connection->is_receiving = false;
     if (error_is(error)) {
         /* Its last words still go out. */
         connection->is_broken = true;
@@ -23,6 +25,48 @@ static void give_input(struct connection *connection)
         transport_resume(transport);
     }
     connection_mark(connection);
+}
+
+static void close_now(struct connection *connection)
+{
+    struct codec *codec = connection->codec;
+    struct transport *transport = &connection->transport;
+    enum connection_close how = connection->close_wanted;
+    if (transport->is_closing && !transport->is_lingering) {
+        return;
+    }
+    if (codec != NULL && codec->is_abort_wanted) {
+        how = CONNECTION_CLOSE_ABORT;
+    }
+    if (how != CONNECTION_CLOSE_ABORT && codec != NULL && !buffer_is_empty(&codec->out)) {
+        /* Without memory it ends short, as it would have a moment later. */
+        error_ignore(transport_send(transport, &codec->out));
+    }
+    if (how == CONNECTION_CLOSE_ABORT) {
+        transport_abort(transport);
+    } else if (how == CONNECTION_CLOSE_LINGERING ||
+               (transport->is_connected && io_socket_unsent(&transport->socket) > 0)) {
+        transport_close_lingering(transport);
+    } else {
+        transport_close(transport);
+    }
+}
+
+bool connection_is_closing(const struct connection *connection)
+{
+    return connection->close_wanted != CONNECTION_CLOSE_NONE || connection->transport.is_closing;
+}
+
+void connection_close(struct connection *connection, enum connection_close how)
+{
+    if (how > connection->close_wanted) {
+        connection->close_wanted = how;
+    }
+    if (connection->is_receiving) {
+        connection_mark(connection);
+    } else {
+        close_now(connection);
+    }
 }
 
 /* What the codec asks of the transport, the most final first. */
@@ -44,11 +88,15 @@ static void flush(struct connection *connection)
 {
     struct codec *codec = connection->codec;
     struct transport *transport = &connection->transport;
+    if (connection->close_wanted != CONNECTION_CLOSE_NONE) {
+        close_now(connection);
+        return;
+    }
     if (connection->is_input_wanted) {
         connection->is_input_wanted = false;
         give_input(connection);
     }
-    if (codec == NULL || transport->is_closing) {
+    if (codec == NULL || connection_is_closing(connection)) {
         return;
     }
     if (!buffer_is_empty(&codec->out) && !codec->is_abort_wanted) {
@@ -59,6 +107,9 @@ static void flush(struct connection *connection)
     }
     codec_set_room(codec, transport_room(transport));
     /* What that made due may have written more: the wants are for after it. */
+    if (connection_is_closing(connection)) {
+        return;
+    }
     if (buffer_is_empty(&codec->out) || codec->is_abort_wanted) {
         honour_wants(connection);
     } else {
@@ -94,6 +145,8 @@ void connection_init(struct connection *connection, struct flusher *flusher)
     connection->flusher = flusher;
     connection->codec = NULL;
     list_init(&connection->dirty);
+    connection->close_wanted = CONNECTION_CLOSE_NONE;
+    connection->is_receiving = false;
     connection->is_input_wanted = false;
     connection->is_end_sent = false;
     connection->is_broken = false;

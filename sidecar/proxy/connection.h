@@ -20,11 +20,21 @@ struct flusher {
     struct io_task task;
 };
 
+/* How a connection is to be closed, the most drastic last. */
+enum connection_close {
+    CONNECTION_CLOSE_NONE,
+    CONNECTION_CLOSE_FLUSHED,   /* what was written goes out first */
+    CONNECTION_CLOSE_LINGERING, /* and the peer gets time to read it, whatever it still sends */
+    CONNECTION_CLOSE_ABORT,     /* RST, now */
+};
+
 struct connection {
     struct transport transport;
     struct flusher *flusher; /* borrowed */
     struct codec *codec;     /* owned; NULL: none yet, or bytes pass without one */
     struct list dirty;
+    enum connection_close close_wanted;
+    bool is_receiving; /* the codec is at work on the transport's input, which must not go away */
     bool is_input_wanted;
     bool is_end_sent;
     bool is_broken; /* the codec cannot go on: nothing more is given to it */
@@ -55,6 +65,12 @@ void connection_mark(struct connection *connection);
 
 /* Work on input once more at the end of the turn. */
 void connection_want_input(struct connection *connection);
+
+/* Close; from within the codec's own work on input: as soon as that is over. */
+void connection_close(struct connection *connection, enum connection_close how);
+
+/* Is it closed or to be closed? */
+bool connection_is_closing(const struct connection *connection);
 
 /* The transport is closed: free the codec, which ends what is open on it. */
 void connection_finish(struct connection *connection);

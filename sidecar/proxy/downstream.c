@@ -384,7 +384,8 @@ static void on_timer(struct io_timer *timer)
         start_opaque(downstream);
         break;
     case DOWNSTREAM_STATE_CODEC:
-        if (downstream->connection.codec != NULL && !downstream->connection.transport.is_closing) {
+        if (downstream->connection.codec != NULL &&
+            !connection_is_closing(&downstream->connection)) {
             on_http_timer(downstream);
         }
         break;
@@ -579,11 +580,11 @@ void downstream_drain(struct downstream *downstream)
 void downstream_abort(struct downstream *downstream)
 {
     if (downstream->state == DOWNSTREAM_STATE_CLOSING) {
-        transport_abort(&downstream->connection.transport);
+        connection_close(&downstream->connection, CONNECTION_CLOSE_ABORT);
         return;
     }
     downstream->state = DOWNSTREAM_STATE_CLOSING;
-    transport_abort(&downstream->connection.transport);
+    connection_close(&downstream->connection, CONNECTION_CLOSE_ABORT);
     struct codec *codec = downstream->connection.codec;
     if (codec != NULL) {
         codec_receive_end(codec, CODEC_END_RESET);

@@ -579,7 +579,7 @@ static enum step reply_opaque(struct stream *stream)
     stats_count_refused(stream->worker->options.stats, stream->cause);
     exchange_reset(&stream->down, EXCHANGE_RESET_INTERNAL);
     downstream_on_opaque_over(downstream);
-    transport_abort(&downstream->connection.transport);
+    connection_close(&downstream->connection, CONNECTION_CLOSE_ABORT);
     return STEP_NEXT;
 }
 
@@ -835,7 +835,7 @@ void stream_fail(struct stream *stream, enum cause cause)
         stream->is_down_over = true;
         if (stream->is_opaque) {
             downstream_on_opaque_over(stream->downstream);
-            transport_abort(&stream->downstream->connection.transport);
+            connection_close(&stream->downstream->connection, CONNECTION_CLOSE_ABORT);
         }
     }
     stream->state = STREAM_STATE_FINISH;

@@ -455,7 +455,7 @@ static void finish_bytes(struct stream *stream)
     struct downstream *downstream = stream->downstream;
     stream->is_down_over = true;
     downstream_on_opaque_over(downstream);
-    transport_close_lingering(&downstream->connection.transport);
+    connection_close(&downstream->connection, CONNECTION_CLOSE_LINGERING);
     stream_finish_attempt(stream);
     stream_check_over(stream);
 }
@@ -486,7 +486,7 @@ void stream_on_bytes_end(struct stream *stream, enum codec_end end)
             stream->cause = CAUSE_DOWNSTREAM_RESET;
         }
         downstream_on_opaque_over(stream->downstream);
-        transport_abort(&stream->downstream->connection.transport);
+        connection_close(&stream->downstream->connection, CONNECTION_CLOSE_ABORT);
         stream_cancel_attempt(stream);
         stream_check_over(stream);
         return;

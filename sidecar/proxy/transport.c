@@ -153,6 +153,7 @@ static void linger(struct transport *transport, uint32_t events)
     if ((events & IO_EVENT_FAILED) != 0 ||
         (io_socket_unsent(socket) == 0 && (is_peer_done || transport->linger_bytes == 0))) {
         transport->is_lingering = false;
+        io_timer_stop(socket->io, &transport->linger);
         io_close(socket);
     }
 }
@@ -391,6 +392,7 @@ void transport_close(struct transport *transport)
     }
     transport->is_closing = true;
     transport->is_lingering = false;
+    io_timer_stop(transport->socket.io, &transport->linger);
     io_close(&transport->socket);
 }
 
@@ -401,6 +403,7 @@ void transport_abort(struct transport *transport)
     }
     transport->is_closing = true;
     transport->is_lingering = false;
+    io_timer_stop(transport->socket.io, &transport->linger);
     io_abort(&transport->socket);
 }
 

@@ -213,7 +213,7 @@ void upstream_release(struct upstream *upstream)
     const struct connection *connection = &upstream->connection;
     const struct codec *codec = connection->codec;
     bool is_reusable = codec != NULL && codec->is_reusable && codec->exchanges_open == 0 &&
-                       !connection->is_broken && !connection->transport.is_closing &&
+                       !connection->is_broken && !connection_is_closing(connection) &&
                        !connection->transport.is_end_delivered &&
                        transport_received_size(&connection->transport) == 0;
     if (!is_reusable || upstream->endpoint == NULL || upstream->endpoint->is_gone ||
@@ -230,23 +230,11 @@ void upstream_release(struct upstream *upstream)
 void upstream_close(struct upstream *upstream)
 {
     leave(upstream);
-    struct transport *transport = &upstream->connection.transport;
-    struct codec *codec = upstream->connection.codec;
-    if (codec != NULL && !buffer_is_empty(&codec->out) && !codec->is_abort_wanted) {
-        /* Without memory it ends short, as it would have a moment later. */
-        error_ignore(transport_send(transport, &codec->out));
-    }
-    if (codec != NULL && codec->is_abort_wanted) {
-        transport_abort(transport);
-    } else if (transport->is_connected && io_socket_unsent(&transport->socket) > 0) {
-        transport_close_lingering(transport);
-    } else {
-        transport_close(transport);
-    }
+    connection_close(&upstream->connection, CONNECTION_CLOSE_FLUSHED);
 }
 
 void upstream_abort(struct upstream *upstream)
 {
     leave(upstream);
-    transport_abort(&upstream->connection.transport);
+    connection_close(&upstream->connection, CONNECTION_CLOSE_ABORT);
 }
