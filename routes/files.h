@@ -32,6 +32,7 @@ struct route_files {
     struct arena names;
 };
 
+/* No file yet; to be finished by route_files_finish. */
 void route_files_init(struct route_files *files);
 
 /* Release all. */

@@ -534,11 +534,10 @@ Test(schema, takes_what_an_api_server_takes)
         "spec: {parentRefs: [{kind: Service, group: '', name: a, port: 1}, {kind: Service, group: "
         "'', "
         "name: a, port: 2}]}",
-        "spec: {parentRefs: [{kind: Service, group: '', name: a, namespace: x}, {kind: Service, "
-        "group: "
-        "'', name: a, namespace: y}]}",
-        "spec: {rules: [{sessionPersistence: {sessionName: s, absoluteTimeout: 1h, cookieConfig: "
-        "{lifetimeType: Permanent}}}]}",
+        ("spec: {parentRefs: [{kind: Service, group: '', name: a, namespace: x}, {kind: Service, "
+         "group: '', name: a, namespace: y}]}"),
+        ("spec: {rules: [{sessionPersistence: {sessionName: s, absoluteTimeout: 1h, cookieConfig: "
+         "{lifetimeType: Permanent}}}]}"),
         "spec: {useDefaultGateways: All}",
         "spec: {rules: [{backendRefs: [{group: example.com, kind: Bucket, name: b}]}]}",
     };

@@ -58,12 +58,18 @@ static struct route_table *compile(const struct route_table_port *ports, uint32_
     return table;
 }
 
-static const struct route_backend_ref web = {
-    .namespace = BYTES_LITERAL("ns"), .name = BYTES_LITERAL("web"), .port = 81, .weight = 3};
-static const struct route_backend_ref gone = {
-    .namespace = BYTES_LITERAL("ns"), .name = BYTES_LITERAL("gone"), .port = 82, .weight = 1};
+/* Also for clang, to which a constant is no constant expression. */
+#define WEB                                                                                        \
+    {                                                                                              \
+        .namespace = BYTES_LITERAL("ns"), .name = BYTES_LITERAL("web"), .port = 81, .weight = 3    \
+    }
+#define GONE                                                                                       \
+    {                                                                                              \
+        .namespace = BYTES_LITERAL("ns"), .name = BYTES_LITERAL("gone"), .port = 82, .weight = 1   \
+    }
 static const struct route_http_match anything = {
     .path = {.type = ROUTE_MATCH_PREFIX, .value = BYTES_LITERAL("/")}};
+static const struct route_backend_ref web = WEB;
 
 Test(table, names_rules_and_backends_for_metrics)
 {
@@ -107,8 +113,8 @@ Test(table, names_rules_and_backends_for_metrics)
 
 Test(table, drops_dead_mirrors_and_fails_dead_authorisation)
 {
-    static const struct route_mirror mirrors[] = {{.backend = web}, {.backend = gone}};
-    static const struct route_external_auth authorisation = {.backend = gone};
+    static const struct route_mirror mirrors[] = {{.backend = WEB}, {.backend = GONE}};
+    static const struct route_external_auth authorisation = {.backend = GONE};
     static const struct route_redirect redirect = {.status_code = 302};
     static const struct route_filter filters[] = {
         {.type = ROUTE_FILTER_REQUEST_MIRROR, .mirror = &mirrors[0]},

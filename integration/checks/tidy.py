@@ -118,7 +118,7 @@ class File:
         self.code, self.slashes = code_only(self.text)
         self.code_lines = self.code.split("\n")
         self.name = os.path.basename(path)
-        self.is_test = self.name.endswith(("_test.c", "_fuzz.c", "_test.h", "_fuzz.h")) or "/testing/" in path
+        self.is_test = self.name.endswith(("_test.c", "_fuzz.c", "_test.h", "_fuzz.h")) or self.text.startswith(("/* Test support", "/*\n * Test support"))
         self.is_header = path.endswith(".h")
         self.found = []
 
@@ -281,6 +281,8 @@ def check_listed(root, files):
         relative = os.path.relpath(file.path, room)
         stem = re.sub(r"_(test|fuzz)\.c$", "", relative)
         named = re.search(rf"(?<![\w/]){re.escape(relative)}(?!\w)", listing)
+        if relative.endswith(".h") and file.is_test:
+            named = True  # its tests include it
         # foreach(module arena buffer) outrigger_test(.. ${module}_test.c): the variable stands for the stem.
         base = os.path.basename(stem)
         by_loop = stem != relative and re.search(rf"foreach\([^)]*\b{re.escape(base)}\b[^)]*\)", listing)

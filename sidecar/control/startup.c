@@ -91,7 +91,8 @@ static uint32_t connections_max(uint32_t workers)
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     uint64_t files = limit.rlim_cur == RLIM_INFINITY ? UINT32_MAX : limit.rlim_cur;
-    uint64_t kept = files > UINT64_C(4) * DESCRIPTORS_SPARE ? DESCRIPTORS_SPARE : DESCRIPTORS_OF_OURS;
+    uint64_t kept =
+        files > UINT64_C(4) * DESCRIPTORS_SPARE ? DESCRIPTORS_SPARE : DESCRIPTORS_OF_OURS;
     uint64_t connections = files > kept + 8 ? (files - kept) / 2 / workers : 4;
     return connections < WORKER_CONNECTIONS_MAX ? (uint32_t)connections : WORKER_CONNECTIONS_MAX;
 }
