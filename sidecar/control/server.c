@@ -44,6 +44,7 @@ struct server_connection {
     struct io_timer timer;
     struct io_task pump; /* serve again what waits in the input */
     struct list link;
+    bool is_serving; /* within codec_receive: what is wanted is done after it */
     bool is_closing;
 };
 
@@ -122,7 +123,7 @@ static void restart_timer(struct server_connection *connection)
 static void flush(struct server_connection *connection)
 {
     struct codec *codec = connection->codec;
-    if (connection->is_closing) {
+    if (connection->is_closing || connection->is_serving) {
         return;
     }
     if (error_is(transport_send(&connection->transport, &codec->out))) {
@@ -148,7 +149,9 @@ static void serve(struct server_connection *connection)
         return;
     }
     struct buffer *input = transport_received(&connection->transport);
+    connection->is_serving = true;
     struct error error = codec_receive(connection->codec, input);
+    connection->is_serving = false;
     flush(connection);
     if (connection->is_closing) {
         return;
