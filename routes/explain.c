@@ -19,6 +19,7 @@ static const struct route_candidate *find_first(const struct route_rules *rules,
                                                 struct route_scratch *scratch, bool has_body,
                                                 uint32_t rank_min, enum route_answer *ret_answer)
 {
+    CHECK(rules->candidates != NULL);
     for (uint32_t rank = rank_min; rank < rules->candidates_count; rank++) {
         const struct route_candidate *candidate = &rules->candidates[rank];
         struct route_failure failure;

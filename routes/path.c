@@ -155,11 +155,26 @@ static struct error check_query(struct bytes query)
     return OK;
 }
 
+/* Make the resolved path in `arena`. */
+static struct error make_resolved(struct bytes path, struct arena *arena, struct bytes *ret_path)
+{
+    uint8_t *out = arena_alloc(arena, path.size);
+    size_t size = 0;
+    if (out == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    TRY(resolve_dots(path, out, &size));
+    CHECK(size >= 1 && size < path.size);
+    *ret_path = bytes_make(out, size);
+    return OK;
+}
+
 struct error route_target_parse(struct bytes target, struct arena *arena,
                                 struct route_target *ret_target)
 {
-    CHECK(arena != NULL);
-    CHECK(ret_target != NULL);
+    CHECK(arena != NULL && ret_target != NULL);
+    size_t end = 0;
+    bool may_have_dots = false;
     if (bytes_equal(target, BYTES("*"))) {
         *ret_target = (struct route_target){.path = target};
         return OK;
@@ -167,25 +182,15 @@ struct error route_target_parse(struct bytes target, struct arena *arena,
     if (target.size == 0 || target.data[0] != '/') {
         return error_make(ERROR_SYNTAX, 0);
     }
-    size_t end = 0;
-    bool may_have_dots = false;
     TRY(scan_path(target, &end, &may_have_dots));
-
     struct route_target result = {.path = bytes_first(target, end), .has_query = end < target.size};
     if (result.has_query) {
         result.query = bytes_skip(target, end + 1);
         TRY(check_query(result.query));
     }
-    if (may_have_dots && has_dot_segment(result.path)) {
-        uint8_t *out = arena_alloc(arena, result.path.size);
-        if (out == NULL) {
-            return error_make(ERROR_NO_MEMORY, 0);
-        }
-        size_t size = 0;
-        TRY(resolve_dots(result.path, out, &size));
-        CHECK(size >= 1 && size < result.path.size);
-        result.path = bytes_make(out, size);
-        result.is_changed = true;
+    result.is_changed = may_have_dots && has_dot_segment(result.path);
+    if (result.is_changed) {
+        TRY(make_resolved(result.path, arena, &result.path));
     }
     *ret_target = result;
     return OK;

@@ -48,6 +48,11 @@ static struct error refuse(struct route_regex_fault *fault, enum error_code code
     return error_make(code, 0);
 }
 
+static bool is_one_of(uint8_t byte, struct bytes set)
+{
+    return bytes_find(set, byte) != set.size;
+}
+
 /* What may follow "(?": groups without capture, with a name, or with flags, and assertions. Not:
  * conditions, recursion, callouts, back-references by name. */
 static bool is_group_supported(struct bytes after)
@@ -84,7 +89,7 @@ static struct error check_supported(struct bytes pattern, struct route_regex_fau
             return refuse(fault, ERROR_SYNTAX, i, "a NUL byte");
         }
         if (pattern.data[i] == '\\' && after.size > 0) {
-            if (memchr("gkKCXGQE", after.data[0], 8) != NULL) {
+            if (is_one_of(after.data[0], BYTES("gkKCXGQE"))) {
                 return refuse(fault, ERROR_SYNTAX, i,
                               "this escape is not supported: back-references, \\K, \\C, \\G, \\X "
                               "and \\Q..\\E are not in the portable dialect");
@@ -218,13 +223,13 @@ static void find_literal(struct bytes pattern, struct route_regex *regex)
     while (at < pattern.size && size < sizeof(regex->literal)) {
         uint8_t byte = pattern.data[at];
         size_t next = at + 1;
-        if (byte == '\\' && next < pattern.size && memchr("./-_", pattern.data[next], 4) != NULL) {
+        if (byte == '\\' && next < pattern.size && is_one_of(pattern.data[next], BYTES("./-_"))) {
             byte = pattern.data[next];
             next++;
         } else if (!is_literal(byte)) {
             break;
         }
-        if (next < pattern.size && memchr("*+?{", pattern.data[next], 4) != NULL) {
+        if (next < pattern.size && is_one_of(pattern.data[next], BYTES("*+?{"))) {
             break;
         }
         regex->literal[size++] = byte;

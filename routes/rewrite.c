@@ -9,13 +9,12 @@
 static struct error join(struct bytes first, struct bytes second, struct arena *arena,
                          struct bytes *ret_path)
 {
-    struct bytes start = first.size > 0 ? first : second;
-    bool needs_slash = !bytes_starts_with(start, BYTES("/"));
-    if (!needs_slash && (first.size == 0 || second.size == 0)) {
-        *ret_path = first.size == 0 ? second : first;
+    struct bytes head = first.size > 0 ? first : second;
+    size_t slash = head.size > 0 && head.data[0] == '/' ? 0 : 1;
+    if (slash == 0 && (first.size == 0 || second.size == 0)) {
+        *ret_path = head;
         return OK;
     }
-    size_t slash = needs_slash ? 1 : 0;
     uint8_t *out = arena_alloc(arena, slash + first.size + second.size);
     if (out == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
@@ -35,7 +34,7 @@ struct error route_rewrite_path(const struct route_path_modifier *modifier, stru
                                 size_t prefix_bytes, struct arena *arena, struct bytes *ret_path)
 {
     CHECK(modifier != NULL && arena != NULL);
-    CHECK(prefix_bytes <= path.size);
+    CHECK(path.data != NULL && prefix_bytes <= path.size);
     switch (modifier->type) {
     case ROUTE_PATH_REPLACE_FULL:
         return join(modifier->replace_full_path, (struct bytes){0}, arena, ret_path);

@@ -362,32 +362,30 @@ static struct error make_http_candidate(struct compiler *compiler,
                        &candidate->query_params_count);
 }
 
-static struct error make_grpc_method(struct compiler *compiler,
-                                     const struct route_grpc_method_match *method,
-                                     struct route_candidate *candidate)
+static struct error make_grpc_regexes(struct compiler *compiler, struct route_candidate *candidate)
 {
-    candidate->type = method->type;
-    candidate->service = method->service;
-    candidate->method = method->method;
-    if (method->type == ROUTE_MATCH_REGEX) {
-        if (method->service.data != NULL) {
-            TRY(make_regex(compiler, method->service, &candidate->path_regex));
-        }
-        if (method->method.data != NULL) {
-            TRY(make_regex(compiler, method->method, &candidate->method_regex));
-        }
-        return OK;
+    if (candidate->service.data != NULL) {
+        TRY(make_regex(compiler, candidate->service, &candidate->path_regex));
     }
-    /* What the index looks up: the path of the call, or its part of the service. */
-    if (method->service.data != NULL) {
-        bool has_method = method->method.data != NULL;
-        return take_text(arena_format(compiler->arena, "/%.*s%s%.*s", (int)method->service.size,
-                                      (const char *)method->service.data, has_method ? "/" : "",
-                                      has_method ? (int)method->method.size : 0,
-                                      has_method ? (const char *)method->method.data : ""),
-                         &candidate->path);
+    if (candidate->method.data != NULL) {
+        TRY(make_regex(compiler, candidate->method, &candidate->method_regex));
     }
     return OK;
+}
+
+/* What the index looks up: the path of the call, or its part of the service. */
+static struct error make_grpc_path(struct compiler *compiler, struct route_candidate *candidate)
+{
+    struct bytes service = candidate->service;
+    struct bytes method = candidate->method;
+    if (service.data == NULL) {
+        return OK;
+    }
+    return take_text(arena_format(compiler->arena, "/%.*s%s%.*s", (int)service.size,
+                                  (const char *)service.data, method.data != NULL ? "/" : "",
+                                  (int)method.size,
+                                  method.data != NULL ? (const char *)method.data : ""),
+                     &candidate->path);
 }
 
 static struct error make_grpc_candidate(struct compiler *compiler,
@@ -396,7 +394,11 @@ static struct error make_grpc_candidate(struct compiler *compiler,
 {
     candidate->position = &match->position;
     if (match->method != NULL) {
-        TRY(make_grpc_method(compiler, match->method, candidate));
+        candidate->type = match->method->type;
+        candidate->service = match->method->service;
+        candidate->method = match->method->method;
+        TRY(candidate->type == ROUTE_MATCH_REGEX ? make_grpc_regexes(compiler, candidate)
+                                                 : make_grpc_path(compiler, candidate));
     }
     return make_values(compiler, ROUTE_FACT_HEADER, match->headers, match->headers_count,
                        &candidate->headers, &candidate->headers_count);
@@ -618,23 +620,28 @@ static struct error allocate_rules(struct compiler *compiler, const struct route
     return compiler->rules->rules == NULL || compiler->rules->candidates == NULL ? no_memory : OK;
 }
 
-static struct error compile_route(struct compiler *compiler, const struct route *route)
+static struct error compile_rule(struct compiler *compiler, const struct route *route,
+                                 const struct route_rule *source)
 {
     struct route_rules *rules = compiler->rules;
+    struct route_table_rule *rule = &rules->rules[rules->rules_count];
+    uint32_t matches = count_matches(route, source);
+    rule->index = rules->rules_count++;
+    TRY(make_rule(compiler, route, source, rule));
+    for (uint32_t match = 0; match < matches; match++) {
+        struct route_candidate *candidate = &rules->candidates[rules->candidates_count++];
+        TRY(make_body_matches(compiler, rule, candidate));
+        TRY(make_candidate(compiler, rule, match, candidate));
+    }
+    return OK;
+}
+
+static struct error compile_route(struct compiler *compiler, const struct route *route)
+{
     TRY(hold_object(compiler, &route->object));
     for (uint32_t i = 0; i < route->rules_count; i++) {
-        if (!route_rule_is_usable(&route->rules[i], NULL, NULL)) {
-            continue;
-        }
-        struct route_table_rule *rule = &rules->rules[rules->rules_count];
-        rule->index = rules->rules_count;
-        rules->rules_count++;
-        TRY(make_rule(compiler, route, &route->rules[i], rule));
-        uint32_t matches = count_matches(route, &route->rules[i]);
-        for (uint32_t match = 0; match < matches; match++) {
-            struct route_candidate *candidate = &rules->candidates[rules->candidates_count++];
-            TRY(make_body_matches(compiler, rule, candidate));
-            TRY(make_candidate(compiler, rule, match, candidate));
+        if (route_rule_is_usable(&route->rules[i], NULL, NULL)) {
+            TRY(compile_rule(compiler, route, &route->rules[i]));
         }
     }
     return OK;

@@ -417,6 +417,22 @@ static struct error explain_with_routes(const struct route_config *config, struc
     return explain_rule(config, arena, explained);
 }
 
+/* Split and normalise the target; without routes nobody looks into it, and it goes on as it is. */
+static struct error take_target(struct bytes target, struct arena *arena,
+                                struct explained *explained)
+{
+    struct bytes given = target.size == 0 ? BYTES("/") : target;
+    struct error error = route_target_parse(given, arena, &explained->target);
+    if (error.code == ERROR_NO_MEMORY) {
+        return error;
+    }
+    explained->is_malformed = error_is(error) && explained->rules != NULL;
+    if (error_is(error) || explained->rules == NULL) {
+        explained->target = (struct route_target){.path = given};
+    }
+    return OK;
+}
+
 struct error explained_find(const struct route_config *config,
                             const struct explanation_request *request, struct arena *arena,
                             struct explained *ret_explained, char *message, size_t size)
@@ -425,17 +441,8 @@ struct error explained_find(const struct route_config *config,
     CHECK(ret_explained != NULL && message != NULL);
     struct explained explained = {0};
     const struct route_port *port = NULL;
-    struct bytes target = request->target.size == 0 ? BYTES("/") : request->target;
     TRY(find_destination(config, request->to, arena, &explained, &port, message, size));
-
-    struct error error = route_target_parse(target, arena, &explained.target);
-    explained.is_malformed = error.code == ERROR_SYNTAX && explained.rules != NULL;
-    if (error.code == ERROR_SYNTAX || explained.rules == NULL) {
-        /* Without routes nobody looks into the target. */
-        explained.target = (struct route_target){.path = target};
-    } else {
-        TRY(error);
-    }
+    TRY(take_target(request->target, arena, &explained));
     TRY(complete_request(request, arena, &explained));
     if (explained.is_malformed) {
         explained.answer = fail(&explained, CAUSE_REQUEST_MALFORMED);
