@@ -23,8 +23,9 @@ def port(number, name=None, app_protocol=None, target=None):
     return entry
 
 
-def endpoint_slice(service_name, addresses, port_number, port_name=None, namespace="shop", suffix="abcde", ready=True):
-    """One endpoint for each address, all ready (or none)."""
+def endpoint_slice(service_name, addresses, port_number, port_name=None, namespace="shop", suffix="abcde", ready=True,
+                   pods=None):
+    """One endpoint for each address, all ready (or none); `pods` names the pod of each, as two slices of a dual-stack pod do."""
     family = "IPv6" if any(":" in address for address in addresses) else "IPv4"
     return {
         "apiVersion": "discovery.k8s.io/v1",
@@ -36,7 +37,11 @@ def endpoint_slice(service_name, addresses, port_number, port_name=None, namespa
         },
         "addressType": family,
         "ports": [{"name": port_name or "", "port": port_number, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [address], "conditions": {"ready": ready}} for address in addresses],
+        "endpoints": [{
+            "addresses": [address],
+            "conditions": {"ready": ready},
+            **({"targetRef": {"kind": "Pod", "namespace": namespace, "name": pods[at]}} if pods else {}),
+        } for at, address in enumerate(addresses)],
     }
 
 

@@ -43,6 +43,11 @@ def echo_once(host, port_number, data=b"hello"):
         return servers.read_all(client)
 
 
+def greeting(host, port_number):
+    with servers.connect(host, "127.0.0.1", port_number) as client:
+        return servers.read_all(client)
+
+
 # ---- --listen ----
 
 
@@ -161,11 +166,11 @@ def test_a_second_signal_stops_at_once(host, restricted):
 def test_sighup_reads_everything_again(host, restricted):
     with servers.Named(host, "127.0.0.1", 0, "one") as one, servers.Named(host, "127.0.0.1", 0, "two") as two:
         proxy = restricted(one.port)
-        assert echo_once(host, proxy.listen_port) == b"one\n"
+        assert greeting(host, proxy.listen_port) == b"one\n"
         proxy.config.write(proxy.objects[0], endpoint_slice("echo", ["127.0.0.1"], two.port, "main"))
         proxy.signal(signal.SIGHUP)
         proxy.wait_generation(2)
-        servers.wait_until(lambda: echo_once(host, proxy.listen_port) == b"two\n", "the new endpoint is used", 2)
+        servers.wait_until(lambda: greeting(host, proxy.listen_port) == b"two\n", "the new endpoint is used", 2)
 
 
 def test_a_broken_edit_keeps_the_last_good_configuration(host, restricted):
@@ -182,7 +187,7 @@ def test_a_broken_edit_keeps_the_last_good_configuration(host, restricted):
         assert after["lastRefused"]["diagnostics"]
         assert proxy.metric("outrigger_config_reloads_total", result="refused") >= 1 or \
             proxy.metric("outrigger_config_reloads_total") >= 1
-        assert echo_once(host, proxy.listen_port) == b"good\n"
+        assert greeting(host, proxy.listen_port) == b"good\n"
         proxy.config.write(*proxy.objects)
         code, body = proxy.reload()
         assert code == 200, body

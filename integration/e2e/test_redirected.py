@@ -87,8 +87,9 @@ def test_a_dual_stack_service_prefers_the_family_that_was_dialled(world, mesh):
     for address in (PODS[0], PODS6[0]):
         world.add_pod(address)
     with servers.Named(world.node, PODS[0], PORT, "four"), servers.Named(world.node, PODS6[0], PORT, "six"):
-        mesh(service("database", VIP, [port(PORT, "tcp")], cluster_ips=[VIP, VIP6]), slices(PODS[0]),
-             endpoint_slice("database", [PODS6[0]], PORT, "tcp", suffix="six"))
+        mesh(service("database", VIP, [port(PORT, "tcp")], cluster_ips=[VIP, VIP6]),
+             endpoint_slice("database", [PODS[0]], PORT, "tcp", suffix="four", pods=["database-0"]),
+             endpoint_slice("database", [PODS6[0]], PORT, "tcp", suffix="six", pods=["database-0"]))
         assert {ask(world, VIP) for _ in range(10)} == {"four"}
         assert {ask(world, VIP6) for _ in range(10)} == {"six"}
 
