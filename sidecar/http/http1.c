@@ -492,11 +492,27 @@ static enum http1_parse parse_response(struct http1 *http1, struct bytes data,
 }
 
 /* A valid request: ask for its exchange and deliver the head. */
-static void deliver_request(struct http1 *http1, struct http1_parsed *parsed, struct bytes data)
+/*
+ * The head as the exchange's own, and its bytes gone from the input: what is called next may
+ * answer, close and feed this codec again. NULL without memory.
+ */
+static struct message_head *take_head(struct http1 *http1, struct exchange *exchange,
+                                      struct buffer *input, struct http1_parsed *parsed,
+                                      struct bytes data)
+{
+    size_t size = parsed->size;
+    struct message_head *head = adopt(exchange->arena, parsed, data);
+    buffer_consume(input, size);
+    return head != NULL && keep_named(http1, head) ? head : NULL;
+}
+
+static void deliver_request(struct http1 *http1, struct buffer *input, struct http1_parsed *parsed,
+                            struct bytes data)
 {
     struct codec *codec = &http1->codec;
     struct exchange *exchange = codec->events->on_exchange(codec);
     if (exchange == NULL) {
+        buffer_consume(input, parsed->size);
         bool has_body = parsed->head.body != MESSAGE_BODY_NONE && parsed->head.content_length > 0;
         bool is_close = has_body || parsed->head.body == MESSAGE_BODY_CHUNKED ||
                         !parsed->head.is_keep_alive || parsed->head.version == MESSAGE_HTTP_1_0 ||
@@ -509,8 +525,8 @@ static void deliver_request(struct http1 *http1, struct http1_parsed *parsed, st
         return;
     }
     begin_exchange(http1, exchange);
-    struct message_head *head = adopt(exchange->arena, parsed, data);
-    if (head == NULL || !keep_named(http1, head)) {
+    struct message_head *head = take_head(http1, exchange, input, parsed, data);
+    if (head == NULL) {
         answer(http1, 503, "limit_buffer", true);
         close_connection(http1);
         fail_exchange(http1, EXCHANGE_RESET_INTERNAL, error_make(ERROR_NO_MEMORY, 0));
@@ -537,7 +553,8 @@ static bool is_accepted(const struct http1 *http1, struct message_head *head)
     return field != NULL && bytes_equal(field->value, bytes_make(accept, sizeof(accept)));
 }
 
-static void deliver_response(struct http1 *http1, struct http1_parsed *parsed, struct bytes data)
+static void deliver_response(struct http1 *http1, struct buffer *input, struct http1_parsed *parsed,
+                             struct bytes data)
 {
     struct exchange *exchange = http1->exchange;
     bool is_interim = parsed->head.status < 200 && parsed->head.status != 101;
@@ -549,8 +566,8 @@ static void deliver_response(struct http1 *http1, struct http1_parsed *parsed, s
         refuse(http1, HTTP1_FAULT_SWITCH);
         return;
     }
-    struct message_head *head = adopt(exchange->arena, parsed, data);
-    if (head == NULL || !keep_named(http1, head)) {
+    struct message_head *head = take_head(http1, exchange, input, parsed, data);
+    if (head == NULL) {
         abort_connection(http1);
         fail_exchange(http1, EXCHANGE_RESET_INTERNAL, error_make(ERROR_NO_MEMORY, 0));
         return;
@@ -628,14 +645,12 @@ static struct error receive_head(struct http1 *http1, struct buffer *input)
             refuse(http1, fault);
         }
     } else {
-        size_t size = parsed.size;
         http1->is_line_done = false;
         if (is_server(http1)) {
-            deliver_request(http1, &parsed, data);
+            deliver_request(http1, input, &parsed, data);
         } else {
-            deliver_response(http1, &parsed, data);
+            deliver_response(http1, input, &parsed, data);
         }
-        buffer_consume(input, size);
     }
     buffer_clear(&gathered);
     return OK;
