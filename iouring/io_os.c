@@ -2,7 +2,6 @@
 #include "iouring/io_os.h"
 
 #include <errno.h>
-#include <linux/netfilter_ipv4.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,7 +12,6 @@
 
 enum {
     BACKLOG_DEFAULT = 4096,
-    IPV6_ORIGINAL_DST = 80, /* IP6T_SO_ORIGINAL_DST; its header clashes with netinet/in.h */
 };
 
 static struct error last_error(void)
@@ -93,44 +91,18 @@ struct error io_os_adopt(struct io_socket *socket)
     return type == SOCK_STREAM ? OK : error_make(ERROR_OS, ESOCKTNOSUPPORT);
 }
 
-static struct error original_destination(int fd, struct sockaddr_storage *storage, socklen_t *size)
-{
-    struct sockaddr_storage own = {0};
-    socklen_t own_size = sizeof(own);
-    if (getsockname(fd, (struct sockaddr *)&own, &own_size) != 0) {
-        return last_error();
-    }
-    bool is_v4 =
-        own.ss_family == AF_INET ||
-        (own.ss_family == AF_INET6 &&
-         IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)(const void *)&own)->sin6_addr));
-    int result = is_v4 ? getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, storage, size)
-                       : getsockopt(fd, SOL_IPV6, IPV6_ORIGINAL_DST, storage, size);
-    /* ENOENT: no such conntrack entry; ENOPROTOOPT, EOPNOTSUPP: no conntrack, or a unix socket. */
-    return result == 0 ? OK : error_make(ERROR_NOT_FOUND, errno);
-}
-
 struct error io_os_address(const struct io_socket *socket, enum io_address_kind kind,
                            struct address *ret_address)
 {
-    struct sockaddr_storage storage = {0};
-    socklen_t size = sizeof(storage);
     switch (kind) {
     case IO_ADDRESS_LOCAL:
-        if (getsockname(socket->fd, (struct sockaddr *)&storage, &size) != 0) {
-            return last_error();
-        }
-        break;
+        return address_of_local(socket->fd, ret_address);
     case IO_ADDRESS_PEER:
-        if (getpeername(socket->fd, (struct sockaddr *)&storage, &size) != 0) {
-            return last_error();
-        }
-        break;
+        return address_of_peer(socket->fd, ret_address);
     case IO_ADDRESS_ORIGINAL:
-        TRY(original_destination(socket->fd, &storage, &size));
-        break;
+        return address_of_original(socket->fd, ret_address);
     }
-    return address_from_sockaddr((const struct sockaddr *)&storage, size, ret_address);
+    return error_make(ERROR_NOT_FOUND, 0);
 }
 
 void io_os_shut_down(int fd, bool is_reset)
