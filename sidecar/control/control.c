@@ -47,6 +47,9 @@ static bool drain_ring(struct log_ring *ring, int fd)
 {
     static uint8_t batch[LOG_BATCH_BYTES]; /* the control thread's alone */
     bool is_any = false;
+    if (ring == NULL) { /* a start that failed before this worker */
+        return false;
+    }
     for (int rounds = 0; rounds < 16; rounds++) {
         size_t size = log_ring_read(ring, batch, sizeof(batch));
         if (size == 0) {
