@@ -297,8 +297,8 @@ static void describe_loss(const struct route_candidate *winner, const struct rou
     case ROUTE_PRECEDENCE_SAME:
     case ROUTE_PRECEDENCE_COUNT:
         rejection->wanted = "an earlier place in the route";
-        rejection->got = arena_format(arena, "rule %u, match %u", loser->rule->source->index,
-                                      loser->match_index);
+        rejection->got =
+            arena_format(arena, "rule %u, match %u", loser->rule->source_index, loser->match_index);
         break;
     }
 }

@@ -116,12 +116,8 @@ Test(match, asks_for_a_body_and_goes_on_when_it_does_not_hold)
     static const struct route_http_match match = {
         .path = {.type = ROUTE_MATCH_PREFIX, .value = BYTES_LITERAL("/a")}};
     static const struct route_rule rules[] = {
-        {.index = 0, .http_matches = &match, .http_matches_count = 1},
-        {.index = 1,
-         .http_matches = &match,
-         .http_matches_count = 1,
-         .filters = &filter,
-         .filters_count = 1},
+        {.http_matches = &match, .http_matches_count = 1},
+        {.http_matches = &match, .http_matches_count = 1, .filters = &filter, .filters_count = 1},
     };
     struct fixture fixture;
     set_up(&fixture, ROUTE_KIND_HTTP_ROUTE, rules, 2);
@@ -210,8 +206,7 @@ Test(match, finds_one_of_a_thousand_tenants_on_one_path)
             (struct route_http_match){.path = {.type = ROUTE_MATCH_PREFIX, .value = BYTES("/")},
                                       .headers = &headers[i],
                                       .headers_count = 1};
-        rules[i] =
-            (struct route_rule){.index = i, .http_matches = &matches[i], .http_matches_count = 1};
+        rules[i] = (struct route_rule){.http_matches = &matches[i], .http_matches_count = 1};
     }
     struct fixture fixture;
     set_up(&fixture, ROUTE_KIND_HTTP_ROUTE, rules, TENANTS);

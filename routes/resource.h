@@ -294,7 +294,6 @@ enum route_unsupported {
 struct route_rule {
     struct route_position position;
     struct bytes name;
-    uint32_t index;
     enum route_unsupported unsupported;
     const struct route_http_match *http_matches; /* at least one in an HTTPRoute (defaulted) */
     uint32_t http_matches_count;

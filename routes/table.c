@@ -268,7 +268,7 @@ static struct error name_rule(struct compiler *compiler, struct route_table_rule
         rule->rule_name = rule->source->name;
         return OK;
     }
-    return take_text(arena_format(compiler->arena, "%u", rule->source->index), &rule->rule_name);
+    return take_text(arena_format(compiler->arena, "%u", rule->source_index), &rule->rule_name);
 }
 
 static struct error make_rule(struct compiler *compiler, const struct route *route,
@@ -276,6 +276,7 @@ static struct error make_rule(struct compiler *compiler, const struct route *rou
 {
     rule->route = route;
     rule->source = source;
+    rule->source_index = (uint32_t)(source - route->rules);
     TRY(name_rule(compiler, rule));
     struct filter_list list = {.source = source->filters, .source_count = source->filters_count};
     TRY(make_filters(compiler, route, true, &list));

@@ -66,6 +66,7 @@ struct route_table_rule {
     const struct route *route;
     const struct route_rule *source; /* timeouts, retry, session persistence, position */
     struct bytes route_name;         /* "namespace/name": metric label */
+    uint32_t source_index;           /* within the route, from 0 */
     struct bytes rule_name;          /* its name, or its index from 0: metric label */
     uint32_t index;                  /* within the port's rules: the place of its hit counter */
     enum route_rule_fault fault;

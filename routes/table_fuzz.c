@@ -112,7 +112,6 @@ static struct route_table *compile(const struct draft *drafts, uint32_t count)
     object->namespace = BYTES("ns");
     object->name = BYTES("r");
     for (uint32_t i = 0; i < count; i++) {
-        rules[i].index = i;
         rules[i].http_matches = &drafts[i].match;
         rules[i].http_matches_count = 1;
     }

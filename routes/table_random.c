@@ -182,7 +182,6 @@ static const struct route *random_route(struct random_source *random, enum route
     route->object.name = bytes_from_string(arena_format(arena, "r%02u", 99 - index));
     route->object.created = chance(random, 40) ? ROUTE_CREATED_ABSENT : random_below(random, 3);
     for (uint32_t i = 0; i < count; i++) {
-        rules[i].index = i;
         rules[i].position = (struct route_position){"random.yaml", 1 + index * 100 + i, 1};
         rules[i].filters = random_filters(random, &rules[i].filters_count, arena);
         if (kind == ROUTE_KIND_HTTP_ROUTE) {

@@ -81,13 +81,12 @@ Test(table, names_rules_and_backends_for_metrics)
          .weight = 1},
     };
     static const struct route_rule rules[] = {
-        {.index = 0,
-         .name = BYTES_LITERAL("first"),
+        {.name = BYTES_LITERAL("first"),
          .http_matches = &anything,
          .http_matches_count = 1,
          .backend_refs = references,
          .backend_refs_count = 2},
-        {.index = 1, .http_matches = &anything, .http_matches_count = 1},
+        {.http_matches = &anything, .http_matches_count = 1},
     };
     const struct route *route = new_route("r", 0, rules, 2);
     struct route_table_port port = {
