@@ -652,6 +652,53 @@ static struct error compile(struct loader *loader)
     return OK;
 }
 
+/* ---- what this version cannot keep ---- */
+
+static bool asks_for_mesh_tls(const struct route_object *object)
+{
+    if (object->kind == ROUTE_KIND_MESH_PARAMETERS) {
+        const struct route_mesh_parameters *parameters =
+            (const struct route_mesh_parameters *)object;
+        return parameters->inbound == ROUTE_MESH_STRICT ||
+               parameters->backend == ROUTE_MESH_ENABLED;
+    }
+    if (object->kind != ROUTE_KIND_MESH_TLS_POLICY) {
+        return false;
+    }
+    const struct route_mesh_tls_policy *policy = (const struct route_mesh_tls_policy *)object;
+    bool is_strict = policy->inbound == ROUTE_MESH_STRICT || policy->backend == ROUTE_MESH_ENABLED;
+    for (uint32_t i = 0; i < policy->inbound_ports_count; i++) {
+        is_strict = is_strict || policy->inbound_ports[i].mode == ROUTE_MESH_STRICT;
+    }
+    return is_strict;
+}
+
+/*
+ * A policy is never skipped in silence: what protects somebody and is not served by this version
+ * refuses the generation.
+ */
+static void refuse_unserved(struct loader *loader)
+{
+    for (uint32_t i = 0; i < loader->config->objects_count; i++) {
+        const struct route_object *object = loader->config->objects[i];
+        bool is_enforced = object->kind == ROUTE_KIND_AUTHORIZATION_POLICY &&
+                           !((const struct route_authorization_policy *)object)->is_audit;
+        if (is_enforced || asks_for_mesh_tls(object)) {
+            route_diagnostics_add(
+                loader->diagnostics, ROUTE_SEVERITY_ERROR, object->position, "policy-unserved",
+                is_enforced ? "mode: Audit, or leave it out" : "Permissive and Disabled are served",
+                "%s %.*s asks for %s, which this version does not enforce",
+                route_kind_name(object->kind), (int)object->name.size,
+                (const char *)object->name.data, is_enforced ? "authorisation" : "mesh TLS");
+        } else if (object->kind == ROUTE_KIND_BACKEND_TLS_POLICY) {
+            route_diagnostics_add(
+                loader->diagnostics, ROUTE_SEVERITY_WARNING, object->position, "policy-unserved",
+                NULL, "BackendTLSPolicy %.*s is not served: its backends are spoken to without TLS",
+                (int)object->name.size, (const char *)object->name.data);
+        }
+    }
+}
+
 /* ---- the whole ---- */
 
 static void hash_files(const struct route_files *files, char ret_hash[ROUTE_CONFIG_HASH_BYTES])
@@ -697,6 +744,7 @@ static struct error take_sources(struct loader *loader, const struct route_files
 static struct error resolve(struct loader *loader)
 {
     struct route_config *config = loader->config;
+    refuse_unserved(loader);
     TRY(route_index_build(config->objects, config->objects_count, &config->arena, &config->index));
     TRY(route_services_build(config->objects, config->objects_count, &config->arena,
                              loader->diagnostics, &config->services));
