@@ -14,10 +14,12 @@
 
 #include "base/check.h"
 #include "iouring/io_driver.h"
+#include "iouring/io_splice.h"
 #include "iouring/mailbox.h"
 #include "iouring/timer.h"
 
 enum {
+    SPLICE_AFTER_BYTES = 256 << 10,
     PUMP_WINDOW_BYTES = 64 << 10, /* received and not yet sent on, for one direction */
     UNLEND_SOCKETS_A_TURN = 64,   /* looked at while blocks are scarce */
     BLOCKS_FOR_ONE_REARM = 8,     /* re-arming all starved receivers at once is a storm */
@@ -72,10 +74,30 @@ static bool is_sendable(const struct io_socket *socket)
            !socket->is_send_end_wanted;
 }
 
-/* Keep between half a window and a window on the way through a pump. */
-static void pump_grant(struct io_socket *from)
+static bool is_bulk(const struct io_socket *from)
 {
-    uint64_t on_the_way = from->credit_bytes + from->pump_to->send_queue.size;
+    return from->bulk_bytes >= SPLICE_AFTER_BYTES && !from->is_splice_refused &&
+           from->io->driver->poll != NULL;
+}
+
+/* Keep between half a window and a window on the way through a pump; or, when bulk comes, let it
+ * run dry and splice. */
+static void pump_go_on(struct io_socket *from)
+{
+    const struct io_socket *to = from->pump_to;
+    if (from->splice != NULL || from->receive_state != IO_DIRECTION_OPEN) {
+        return;
+    }
+    if (is_bulk(from)) {
+        if (from->credit_bytes > 0 || from->is_receive_armed || to->send_queue.size > 0 ||
+            to->send_in_flight > 0) {
+            return;
+        }
+        if (io_splice_start(from)) {
+            return;
+        }
+    }
+    uint64_t on_the_way = from->credit_bytes + to->send_queue.size;
     if (on_the_way <= PUMP_WINDOW_BYTES / 2) {
         io_receive_grant(from, PUMP_WINDOW_BYTES - on_the_way);
     }
@@ -96,17 +118,19 @@ struct error io_pump_start(struct io_socket *from, struct io_socket *to)
     from->events &= ~(uint32_t)IO_EVENT_RECEIVED;
     from->pump_to = to;
     to->pump_from = from;
-    pump_grant(from);
+    pump_go_on(from);
     return OK;
 }
 
 static void pump_unlink(struct io_socket *socket)
 {
     if (socket->pump_to != NULL) {
+        io_splice_stop(socket);
         socket->pump_to->pump_from = NULL;
         socket->pump_to = NULL;
     }
     if (socket->pump_from != NULL) {
+        io_splice_stop(socket->pump_from);
         socket->pump_from->pump_to = NULL;
         socket->pump_from = NULL;
     }
@@ -147,6 +171,13 @@ void io_note_connected(struct io_socket *socket, int error_number)
     }
 }
 
+/* Large pieces add up; a small one halves what they came to, so that talk never counts as bulk. */
+static void count_bulk(struct io_socket *from, uint32_t size)
+{
+    bool is_large = size >= from->io->options.block_bytes / 4;
+    from->bulk_bytes = is_large ? from->bulk_bytes + size : from->bulk_bytes / 2;
+}
+
 /* Where received bytes go; NULL: nowhere any more. */
 static struct buffer *receive_target(struct io_socket *socket)
 {
@@ -173,6 +204,7 @@ void io_note_received(struct io_socket *socket, struct block *block, const uint8
             fail(socket, error);
         } else if (socket->pump_to != NULL) {
             socket->pumped_bytes += size;
+            count_bulk(socket, size);
             mark(&io->holding, &socket->pump_to->holding);
             io_mark_dirty(socket->pump_to);
         } else {
@@ -229,6 +261,9 @@ void io_note_receive_stopped(struct io_socket *socket, int error_number)
     case EAGAIN:
     case ECANCELED:
         io_mark_dirty(socket);
+        if (socket->pump_to != NULL) {
+            pump_go_on(socket);
+        }
         return;
     case ENOBUFS:
         io->counters.receive_starved++;
@@ -256,7 +291,7 @@ void io_note_sent(struct io_socket *socket, uint32_t size)
             raise_event(socket, IO_EVENT_SENT);
         }
     } else {
-        pump_grant(from);
+        pump_go_on(from);
     }
     if (socket->send_queue.size > 0 || socket->is_send_end_wanted) {
         io_mark_dirty(socket);
@@ -287,6 +322,14 @@ static void retry_accepting(struct io *io)
     }
 }
 
+void io_note_pollable(struct io_socket *socket, bool is_out)
+{
+    struct io_socket *from = is_out ? socket->pump_from : socket;
+    if (from != NULL && from->splice != NULL) {
+        io_splice_ready(from);
+    }
+}
+
 void io_note_closed(struct io_socket *socket)
 {
     CHECK(socket->is_closing && !socket->is_closed && socket->ops_in_kernel == 0);
@@ -311,8 +354,9 @@ static void socket_open(struct io_socket *socket, struct io *io, int fd, io_sock
     list_init(&socket->dirty);
     list_init(&socket->holding);
     list_init(&socket->starved);
-    struct io_op *ops[] = {&socket->receive_op, &socket->send_op, &socket->connect_op,
-                           &socket->cancel_op, &socket->close_op};
+    struct io_op *ops[] = {&socket->receive_op, &socket->send_op,  &socket->connect_op,
+                           &socket->cancel_op,  &socket->close_op, &socket->poll_in_op,
+                           &socket->poll_out_op};
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         list_init(&ops[i]->in_kernel);
         ops[i]->owner = socket;
@@ -509,8 +553,9 @@ static void flush_send(struct io_socket *socket)
     if (socket->send_queue.size > 0) {
         driver->send(socket);
     }
-    if (socket->send_queue.size == 0 && socket->send_in_flight == 0 && socket->is_send_end_wanted &&
-        socket->send_state == IO_DIRECTION_OPEN) {
+    bool is_pipe_empty = socket->pump_from == NULL || !io_splice_holds(socket->pump_from);
+    if (socket->send_queue.size == 0 && socket->send_in_flight == 0 && is_pipe_empty &&
+        socket->is_send_end_wanted && socket->send_state == IO_DIRECTION_OPEN) {
         socket->send_state = IO_DIRECTION_ENDED;
         driver->send_end(socket);
     }
@@ -881,7 +926,7 @@ static uint64_t wait_time(const struct io *io, uint64_t until_ns)
     bool is_work_left = !list_is_empty(&io->ready_sockets) || !list_is_empty(&io->dirty) ||
                         !list_is_empty(&io->tasks) || io->messages != NULL ||
                         io->accepted_count > 0 || !list_is_empty(&io->ready_listeners) ||
-                        !list_is_empty(&io->ready_watches) ||
+                        !list_is_empty(&io->ready_watches) || !list_is_empty(&io->ready_splices) ||
                         !list_is_empty(&io->dirty_listeners) || !list_is_empty(&io->dirty_watches);
     bool can_rearm = !list_is_empty(&io->starved_sockets) && block_pool_available(io->pool) > 0;
     if (is_work_left || can_rearm || io->is_relieving) {
@@ -922,6 +967,7 @@ struct error io_turn(struct io *io, uint64_t until_ns)
         deliver_socket(LIST_OWNER(list_take(&io->ready_sockets), struct io_socket, ready));
     }
     deliver_messages(io, max);
+    io_splice_run(io);
     io_timers_run(io->timers, io->now_ns, max);
     run_tasks(io, max);
     return OK;
@@ -1013,7 +1059,7 @@ static void init_lists(struct io *io)
         &io->ready_sockets,     &io->ready_listeners, &io->ready_watches, &io->open_sockets,
         &io->open_listeners,    &io->open_watches,    &io->dirty,         &io->dirty_listeners,
         &io->dirty_watches,     &io->holding,         &io->tasks,         &io->starved_sockets,
-        &io->starved_listeners, &io->ops_in_kernel,
+        &io->starved_listeners, &io->ops_in_kernel,   &io->ready_splices,
     };
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
@@ -1076,6 +1122,7 @@ void io_destroy(struct io *io)
         return;
     }
     CHECK(io_is_idle(io));
+    io_splice_close_pipes(io);
     io->driver->close(io);
     free_io(io);
 }

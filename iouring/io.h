@@ -38,6 +38,7 @@ struct io_timer;
 struct io_task;
 struct io_message;
 struct io_watch;
+struct io_splice;
 
 /* ---- one thread's I/O
  * ------------------------------------------------------------------------------------------ */
@@ -134,6 +135,7 @@ struct io_counters {
     uint64_t completions;
     uint64_t received_bytes;
     uint64_t sent_bytes;
+    uint64_t spliced_bytes; /* of sent_bytes: those that pumps moved inside the kernel */
     uint64_t receive_starved; /* receives that ended for want of a block (ENOBUFS) */
     uint64_t receive_rearmed;
     uint64_t accept_paused; /* accepts that ended for want of a descriptor (EMFILE, ENFILE) */
@@ -176,8 +178,8 @@ struct io_op {
     const char *name; /* static storage */
     struct list in_kernel;
     uint64_t since_ns;
+    void *owner; /* borrowed: the socket, listener or watch that embeds it */
     int fd;
-    void *owner;  /* borrowed: the socket, listener or watch that embeds it */
     uint8_t kind; /* the driver's */
     bool is_in_kernel;
 };
@@ -234,10 +236,15 @@ struct io_socket {
     struct io_op connect_op;
     struct io_op cancel_op;
     struct io_op close_op;
+    struct io_op poll_in_op;
+    struct io_op poll_out_op;
+    struct io_splice *splice; /* owned: of a pump from here that moves bulk inside the kernel */
+    uint64_t bulk_bytes;      /* pumped in large pieces without a break */
+    bool is_splice_refused;
     struct list starved;
     struct list driver_link;
     uint32_t driver_bits;
-    void *driver_data; /* the driver's: pipe of a splicing pump, peer of a fake socket */
+    void *driver_data; /* the driver's: peer of a fake socket */
 };
 
 _Static_assert(sizeof(struct io_socket) <= 768, "an idle connection has two of these");

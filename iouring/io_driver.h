@@ -65,8 +65,11 @@ struct io_driver {
     /* The driver marked a closing socket dirty and wants to go on. NULL where it never does. */
     void (*socket_close_more)(struct io_socket *socket);
 
-    /* A pump from `from` may be taken over (splice); false: io.c moves blocks. May be NULL. */
-    bool (*pump)(struct io_socket *from, struct io_socket *to);
+    /*
+     * Tell once, by io_note_pollable, when the socket becomes readable, or writable; the last
+     * attempt found it not so. Only for open sockets with a real descriptor; NULL: no splicing.
+     */
+    void (*poll)(struct io_socket *socket, bool is_out);
 
     void (*listener_arm)(
         struct io_listener *listener); /* -> io_note_accepted.., io_note_accept_stopped */
@@ -104,6 +107,8 @@ void io_note_sent(struct io_socket *socket, uint32_t size);
  */
 void io_note_failed(struct io_socket *socket, int error_number);
 void io_note_closed(struct io_socket *socket);
+/* What driver->poll was asked for; also when it is not known which of the two. */
+void io_note_pollable(struct io_socket *socket, bool is_out);
 void io_note_accepted(struct io_listener *listener, int fd);
 /* The armed accept is over: 0 (disarmed), EMFILE/ENFILE (paused until a descriptor is free or 100
  * ms), else re-armed. */
@@ -136,6 +141,10 @@ struct io_accepted {
 struct io_timers;
 struct io_mailbox;
 
+enum {
+    IO_PIPES_KEPT = 4
+};
+
 /* The common part of every back end's state. A driver's own state hangs on `driver_state`. */
 struct io {
     const struct io_driver *driver;
@@ -159,6 +168,7 @@ struct io {
     struct list holding; /* sockets that may hold lent blocks from one turn to the next */
     struct list starved_sockets;
     struct list starved_listeners;
+    struct list ready_splices;
     struct list tasks;
     struct list ops_in_kernel;
     struct io_accepted *accepted; /* owned: a queue from accepted_first to accepted_count */
@@ -171,4 +181,6 @@ struct io {
     struct io_message *messages;            /* taken from the mailbox, not yet run */
     struct io_packet_memory *packet_memory; /* owned; NULL until a datagram socket is opened */
     uint64_t random[2];
+    int pipes[IO_PIPES_KEPT][2]; /* owned: empty, for splicing */
+    uint32_t pipe_count;
 };

@@ -47,6 +47,8 @@ enum bits {
     BIT_WRITABLE = 1 << 2,
     BIT_RECEIVING = 1 << 3, /* armed by io.c */
     BIT_REGISTERED = 1 << 4,
+    BIT_POLL_IN = 1 << 5, /* asked for by io.c, once */
+    BIT_POLL_OUT = 1 << 6,
 };
 
 struct io_epoll {
@@ -288,6 +290,25 @@ static void close_socket(struct io_socket *socket, bool is_reset)
     io_note_closed(socket);
 }
 
+static void poll_socket(struct io_socket *socket, bool is_out)
+{
+    /* The attempt that found nothing was not ours, so the bit may still say otherwise. */
+    socket->driver_bits &= ~(uint32_t)(is_out ? BIT_WRITABLE : BIT_READABLE);
+    socket->driver_bits |= is_out ? BIT_POLL_OUT : BIT_POLL_IN;
+}
+
+static void note_polls(struct io_socket *socket)
+{
+    if ((socket->driver_bits & BIT_POLL_IN) != 0 && (socket->driver_bits & BIT_READABLE) != 0) {
+        socket->driver_bits &= ~(uint32_t)BIT_POLL_IN;
+        io_note_pollable(socket, false);
+    }
+    if ((socket->driver_bits & BIT_POLL_OUT) != 0 && (socket->driver_bits & BIT_WRITABLE) != 0) {
+        socket->driver_bits &= ~(uint32_t)BIT_POLL_OUT;
+        io_note_pollable(socket, true);
+    }
+}
+
 static void note_socket_events(struct io_socket *socket, uint32_t events)
 {
     if (socket->connect_op.is_in_kernel) {
@@ -303,6 +324,7 @@ static void note_socket_events(struct io_socket *socket, uint32_t events)
     if ((events & EPOLLOUT) != 0) {
         socket->driver_bits |= BIT_WRITABLE;
     }
+    note_polls(socket);
     update_work(socket);
 }
 
@@ -592,7 +614,7 @@ const struct io_driver *io_epoll_driver(void)
         .send_cancel = NULL,
         .send_end = end_sending,
         .socket_close = close_socket,
-        .pump = NULL,
+        .poll = poll_socket,
         .listener_arm = arm_listener,
         .listener_disarm = disarm_listener,
         .listener_close = close_listener,

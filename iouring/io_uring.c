@@ -49,6 +49,8 @@ enum op_kind {
     OP_POLL,
     OP_WATCH_CANCEL,
     OP_DOORBELL,
+    OP_POLL_IN,
+    OP_POLL_OUT,
 };
 
 /* What a submission points at until io_uring_enter has taken it; one for each submission entry. */
@@ -268,6 +270,11 @@ static void on_socket_op(struct io *io, struct io_op *op, const struct io_uring_
         io_op_finish(io, op);
         io_note_closed(socket);
         return;
+    case OP_POLL_IN:
+    case OP_POLL_OUT:
+        io_op_finish(io, op);
+        io_note_pollable(socket, op->kind == OP_POLL_OUT);
+        break;
     case OP_ACCEPT:
     case OP_LISTENER_CANCEL:
     case OP_POLL:
@@ -331,6 +338,8 @@ static void dispatch(struct io *io, const struct io_uring_cqe *cqe)
     case OP_CONNECT:
     case OP_SOCKET_CANCEL:
     case OP_CLOSE:
+    case OP_POLL_IN:
+    case OP_POLL_OUT:
         on_socket_op(io, op, cqe);
         break;
     case OP_ACCEPT:
@@ -532,6 +541,18 @@ static void send_queued(struct io_socket *socket)
     }
     socket->send_in_flight = size;
     submit_for_socket(socket, sqe, &socket->send_op, OP_SEND, "send");
+}
+
+static void poll_socket(struct io_socket *socket, bool is_out)
+{
+    struct io_op *op = is_out ? &socket->poll_out_op : &socket->poll_in_op;
+    struct io_uring_sqe *sqe = op->is_in_kernel ? NULL : take_submission(socket->io);
+    if (sqe == NULL) {
+        return;
+    }
+    io_uring_prep_poll_add(sqe, socket->fd, is_out ? POLLOUT : POLLIN);
+    submit_for_socket(socket, sqe, op, is_out ? OP_POLL_OUT : OP_POLL_IN,
+                      is_out ? "poll out" : "poll in");
 }
 
 static void end_sending(struct io_socket *socket)
@@ -933,6 +954,7 @@ const struct io_driver *io_uring_driver(void)
         .send_end = end_sending,
         .socket_close = close_socket,
         .socket_close_more = close_socket_more,
+        .poll = poll_socket,
         .listener_arm = arm_listener,
         .listener_disarm = disarm_listener,
         .listener_close = close_listener,
