@@ -14,6 +14,9 @@ static void must(struct error error)
 
 static void record(struct relay_record *record, struct buffer *out)
 {
+    if (out->size == 0) {
+        return;
+    }
     if (record->size + out->size > record->capacity) {
         record->capacity = (record->size + out->size) * 2;
         record->data = realloc(record->data, record->capacity);
