@@ -208,6 +208,7 @@ class Web(servers.Server):
         method = head.start.split(" ")[0]
         status = int(query.get("status", 200))
         fields = [f"HTTP/1.1 {status} {http.client.responses.get(status, 'Other')}", f"X-Served-By: {self.name}"]
+        fields += filter(None, (head.get("X-Echo-Set-Header") or "").split(";"))  # what the client wants to see come back
         if "close" in query:
             fields.append("Connection: close")
         if "bytes" in query:
