@@ -496,7 +496,6 @@ static void check_prefix_replacement(struct route_decoder *decoder, const struct
 /* What every rule needs. */
 static void finish_rule(struct route_decoder *decoder, struct route_rule *rule)
 {
-    rule->index = decoder->path[decoder->depth - 1].index; /* rules are items of a list */
     rule->unsupported = decoder->unsupported;
     decoder->unsupported = ROUTE_SUPPORTED;
 }
