@@ -35,7 +35,6 @@ struct route_load_options {
     bool require_reference_grants;
     bool skip_invalid_objects; /* leave single invalid objects out instead of refusing all */
     bool can_udp;
-    bool with_lint; /* add the warnings of lint.c */
 };
 
 struct route_config;

@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "cli/admin.h"
+#include "cli/check.h"
 #include "cli/explain.h"
 #include "cli/intercept.h"
 #include "control/control.h"
@@ -42,6 +43,7 @@ struct command {
 static const struct command commands[] = {
     {"proxy", proxy_main, "run the sidecar"},
     {"intercept", intercept_main, "install, check, print or remove the packet redirection"},
+    {"check", check_main, "say what is wrong with configuration files"},
     {"explain", explain_main, "say where a request would go, and why every other rule was refused"},
     {"admin", admin_main, "ask a running proxy"},
 };

@@ -1,0 +1,353 @@
+/*
+ * The linter: one load, the lints, and each finding with the line that it is about. The load is the
+ * proxy's own, so what is accepted here is what a pod runs.
+ */
+#include "cli/check.h"
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/bytes.h"
+#include "base/json.h"
+#include "routes/diagnostic.h"
+#include "routes/lint.h"
+#include "routes/load.h"
+#include "routes/yaml.h"
+
+#define EXIT_CLEAN 0
+#define EXIT_ERRORS 1
+#define EXIT_USAGE 2
+
+enum {
+    WINDOW_CHARACTERS = 100, /* of a longer line as much is shown, around the place */
+    PATH_BYTES_MAX = 4096,
+};
+
+static const char help[] =
+    "usage: outrigger check [OPTION].. PATH..\n"
+    "\n"
+    "Checks files and directories of Kubernetes objects as the proxy would load them, and warns "
+    "of\n"
+    "what is valid but probably not meant. Exit status 0: no errors; 1: errors; 2: usage.\n"
+    "\n"
+    "  --namespace NS        of a workload; decides which consumer routes are in force\n"
+    "  --require-reference-grants\n"
+    "  --json                for programs\n"
+    "  --help\n";
+
+enum option_code {
+    OPTION_NAMESPACE = 256,
+    OPTION_GRANTS,
+    OPTION_JSON,
+    OPTION_HELP,
+};
+
+static const struct option option_table[] = {
+    {"namespace", required_argument, NULL, OPTION_NAMESPACE},
+    {"require-reference-grants", no_argument, NULL, OPTION_GRANTS},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+struct check {
+    struct route_load_options load;
+    bool has_json;
+    bool has_help;
+    /* The file whose lines are shown, read when the first finding in it is. */
+    char path[PATH_BYTES_MAX];
+    uint8_t *content;
+    size_t content_bytes;
+};
+
+/* ---- Showing lines ---- */
+
+/* Diagnostics name files relative to their directory: find the path that a shell can use. */
+static void find_path(const struct check *check, const char *file, char *out, size_t size)
+{
+    for (uint32_t i = 0; i < check->load.paths_count; i++) {
+        const char *path = check->load.paths[i];
+        struct stat status;
+        if (strcmp(path, file) == 0) {
+            break;
+        }
+        size_t length = strlen(path);
+        const char *slash = length > 0 && path[length - 1] == '/' ? "" : "/";
+        (void)snprintf(out, size, "%s%s%s", path, slash, file);
+        if (file[0] != '\0' && stat(path, &status) == 0 && S_ISDIR(status.st_mode) &&
+            stat(out, &status) == 0) {
+            return;
+        }
+    }
+    (void)snprintf(out, size, "%s", file);
+}
+
+/* Only what the loader itself would read: regular files of bounded size. */
+static void read_content(struct check *check, const char *path)
+{
+    if (strcmp(check->path, path) == 0) {
+        return;
+    }
+    free(check->content);
+    check->content = NULL;
+    check->content_bytes = 0;
+    (void)snprintf(check->path, sizeof(check->path), "%s", path);
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
+        status.st_size > (off_t)ROUTE_FILE_BYTES_MAX) {
+        return;
+    }
+    FILE *file = fopen(path, "re");
+    check->content = file == NULL ? NULL : malloc((size_t)status.st_size + 1);
+    if (check->content != NULL) {
+        check->content_bytes = fread(check->content, 1, (size_t)status.st_size, file);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+}
+
+static struct bytes find_line(const struct check *check, uint32_t number)
+{
+    struct bytes rest = bytes_make(check->content, check->content_bytes);
+    struct bytes line = {0};
+    for (uint32_t i = 0; i < number && rest.data != NULL; i++) {
+        line = bytes_split(&rest, '\n');
+        if (i + 1 < number && rest.data == NULL) {
+            return (struct bytes){0};
+        }
+    }
+    return line;
+}
+
+/* Is this the first byte of a character? */
+static bool is_start(uint8_t byte)
+{
+    return (byte & 0xc0) != 0x80;
+}
+
+/* Skip `count` characters; columns count characters, not bytes. */
+static size_t skip_characters(struct bytes line, uint32_t count)
+{
+    size_t at = 0;
+    while (at < line.size && count > 0) {
+        at++;
+        while (at < line.size && !is_start(line.data[at])) {
+            at++;
+        }
+        count--;
+    }
+    return at;
+}
+
+/* The line and a caret under the place; nothing in it may steer the terminal. */
+static void show_line(const struct check *check, struct route_position position)
+{
+    struct bytes line = find_line(check, position.line);
+    if (line.data == NULL || position.line == 0) {
+        return;
+    }
+    uint32_t first =
+        position.column > WINDOW_CHARACTERS / 2 ? position.column - WINDOW_CHARACTERS / 2 : 1;
+    if (position.column <= WINDOW_CHARACTERS - 10) {
+        first = 1;
+    }
+    size_t begin = skip_characters(line, first - 1);
+    struct bytes shown = bytes_skip(line, begin);
+    shown = bytes_first(shown, skip_characters(shown, WINDOW_CHARACTERS));
+    printf("%6u | ", position.line);
+    for (size_t i = 0; i < shown.size; i++) {
+        uint8_t byte = shown.data[i];
+        if (byte == '\r' && i + 1 == shown.size) {
+            break;
+        }
+        putchar(byte == '\t' ? ' ' : byte < 0x20 || byte == 0x7f ? '?' : byte);
+    }
+    printf("\n       | %*s^\n", (int)(position.column > first ? position.column - first : 0), "");
+}
+
+/* ---- Findings ---- */
+
+static const char *severity_name(enum route_severity severity)
+{
+    return severity == ROUTE_SEVERITY_ERROR ? "error" : "warning";
+}
+
+static void show_finding(struct check *check, const struct route_diagnostic *item)
+{
+    char path[PATH_BYTES_MAX];
+    find_path(check, item->position.file, path, sizeof(path));
+    if (item->position.line == 0) {
+        printf("%s: %s: %s [%s]\n", path, severity_name(item->severity), item->message, item->code);
+        return;
+    }
+    printf("%s:%u:%u: %s: %s [%s]\n", path, item->position.line, item->position.column,
+           severity_name(item->severity), item->message, item->code);
+    read_content(check, path);
+    show_line(check, item->position);
+    if (item->suggestion != NULL) {
+        printf("       = did you mean `%s`?\n", item->suggestion);
+    }
+}
+
+static const char *plural(uint32_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+static void show_all(struct check *check, const struct route_diagnostics *diagnostics,
+                     const struct route_config *config)
+{
+    for (uint32_t i = 0; i < diagnostics->count; i++) {
+        show_finding(check, &diagnostics->items[i]);
+    }
+    uint32_t found = diagnostics->errors_count + diagnostics->warnings_count;
+    if (found > diagnostics->count) {
+        printf("and %u more\n", found - diagnostics->count);
+    }
+    if (config != NULL) {
+        struct route_load_stats stats = route_config_stats(config);
+        printf("%u object%s in %u file%s: ", stats.objects, plural(stats.objects), stats.files,
+               plural(stats.files));
+    }
+    printf("%u error%s, %u warning%s\n", diagnostics->errors_count,
+           plural(diagnostics->errors_count), diagnostics->warnings_count,
+           plural(diagnostics->warnings_count));
+}
+
+static struct json *describe(const struct check *check, const struct route_diagnostic *item)
+{
+    char path[PATH_BYTES_MAX];
+    find_path(check, item->position.file, path, sizeof(path));
+    struct json *json = json_new_object();
+    json_put(json, "file", json_new_text(path));
+    json_put(json, "line", json_new_number(item->position.line));
+    json_put(json, "column", json_new_number(item->position.column));
+    json_put(json, "severity", json_new_text(severity_name(item->severity)));
+    json_put(json, "code", json_new_text(item->code));
+    json_put(json, "message", json_new_text(item->message));
+    json_put(json, "suggestion", json_new_text(item->suggestion));
+    return json;
+}
+
+static bool print_json(const struct check *check, const struct route_diagnostics *diagnostics)
+{
+    struct json *list = json_new_array();
+    for (uint32_t i = 0; i < diagnostics->count; i++) {
+        json_push(list, describe(check, &diagnostics->items[i]));
+    }
+    struct json *json = json_new_object();
+    json_put(json, "errors", json_new_number(diagnostics->errors_count));
+    json_put(json, "warnings", json_new_number(diagnostics->warnings_count));
+    json_put(json, "diagnostics", list);
+    char *text = json_print(json, 2);
+    if (text == NULL) {
+        return false;
+    }
+    (void)puts(text);
+    free(text);
+    return true;
+}
+
+/* ---- The command ---- */
+
+static int run(struct check *check)
+{
+    struct route_diagnostics diagnostics;
+    struct route_config *config = NULL;
+    route_diagnostics_init(&diagnostics);
+    struct error error = route_config_load(&check->load, NULL, &diagnostics, &config);
+    int status = error_is(error) ? EXIT_ERRORS : EXIT_CLEAN;
+    if (!error_is(error)) {
+        route_lint(config, &diagnostics);
+    }
+    bool is_told = true;
+    if (check->has_json) {
+        is_told = print_json(check, &diagnostics);
+    } else {
+        show_all(check, &diagnostics, config);
+    }
+    if (error_is(error) && error.code != ERROR_CONFIG) {
+        (void)fprintf(stderr, "outrigger check: %s\n",
+                      error.code == ERROR_OS ? strerrordesc_np(error.detail)
+                                             : error_text(error.code));
+    } else if (!is_told) {
+        (void)fputs("outrigger check: out of memory\n", stderr);
+        status = EXIT_ERRORS;
+    }
+    route_config_unref(config);
+    route_diagnostics_finish(&diagnostics);
+    free(check->content);
+    return status;
+}
+
+/* A path that cannot be looked at at all is told before anything is loaded. */
+static bool paths_exist(const struct check *check)
+{
+    for (uint32_t i = 0; i < check->load.paths_count; i++) {
+        struct stat status;
+        if (stat(check->load.paths[i], &status) != 0) {
+            (void)fprintf(stderr, "outrigger check: %s: no such file or directory\n",
+                          check->load.paths[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static int parse(int argc, char **argv, struct check *check)
+{
+    int code = 0;
+    optind = 1;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): this subcommand has one thread */
+    while ((code = getopt_long(argc, argv, "", option_table, NULL)) != -1) {
+        switch (code) {
+        case OPTION_NAMESPACE:
+            check->load.namespace = bytes_from_string(optarg);
+            break;
+        case OPTION_GRANTS:
+            check->load.require_reference_grants = true;
+            break;
+        case OPTION_JSON:
+            check->has_json = true;
+            break;
+        case OPTION_HELP:
+            check->has_help = true;
+            break;
+        default:
+            (void)fputs("Try 'outrigger check --help'.\n", stderr);
+            return EXIT_USAGE;
+        }
+    }
+    if (check->has_help) {
+        return EXIT_CLEAN;
+    }
+    if (optind == argc) {
+        (void)fputs("outrigger check: a file or directory is needed\n"
+                    "Try 'outrigger check --help'.\n",
+                    stderr);
+        return EXIT_USAGE;
+    }
+    check->load.paths = (const char *const *)&argv[optind];
+    check->load.paths_count = (uint32_t)(argc - optind);
+    return EXIT_CLEAN;
+}
+
+int check_main(int argc, char **argv)
+{
+    static struct check check; /* a path is too large for the stack frame that we allow */
+    check = (struct check){.load = {.can_udp = true}};
+    int status = parse(argc, argv, &check);
+    if (status != EXIT_CLEAN) {
+        return status;
+    }
+    if (check.has_help) {
+        (void)fputs(help, stdout);
+        return EXIT_CLEAN;
+    }
+    return paths_exist(&check) ? run(&check) : EXIT_ERRORS;
+}
