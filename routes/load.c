@@ -721,6 +721,9 @@ static struct error read_files(const struct loader *loader, struct route_files *
                              ROUTE_CONFIG_BYTES_MAX, loader->diagnostics));
     }
     hash_files(files, loader->config->hash);
+    if (loader->options->ret_hash != NULL) {
+        memcpy(loader->options->ret_hash, loader->config->hash, ROUTE_CONFIG_HASH_BYTES);
+    }
     loader->config->stats.files = files->count;
     loader->config->stats.bytes = files->bytes;
     return OK;

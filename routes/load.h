@@ -35,6 +35,8 @@ struct route_load_options {
     bool require_reference_grants;
     bool skip_invalid_objects; /* leave single invalid objects out instead of refusing all */
     bool can_udp;
+    char *ret_hash; /* ROUTE_CONFIG_HASH_BYTES: the hash, also of what is refused; "" when it cannot
+                       be read. May be NULL */
 };
 
 struct route_config;

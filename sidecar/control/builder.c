@@ -102,15 +102,15 @@ static struct builder_result *load(struct builder *builder, void *argument)
     result->argument = argument;
     result->at_ms = wall_clock_ms();
     uint64_t begin_ns = monotonic_ns();
-    const struct route_load_options *options = &builder->options.load;
+    struct route_load_options options = builder->options.load;
+    options.ret_hash = result->hash;
     struct route_config *config = NULL;
-    result->error = route_config_load(options, builder->config, &result->diagnostics, &config);
+    result->error = route_config_load(&options, builder->config, &result->diagnostics, &config);
     result->duration_ns = monotonic_ns() - begin_ns;
     if (error_is(result->error)) {
         result->outcome = BUILDER_REFUSED;
         return result;
     }
-    memcpy(result->hash, route_config_hash(config), sizeof(result->hash));
     if (builder->config != NULL && strcmp(route_config_hash(builder->config), result->hash) == 0) {
         result->outcome = BUILDER_UNCHANGED;
         route_config_unref(config);

@@ -404,8 +404,12 @@ static void on_transport_end(struct transport *transport, enum codec_end end)
     if (connection->is_closing) {
         return;
     }
-    if (connection->call == NULL) {
-        close_connection(connection);
+    if (connection->call ==
+        NULL) { /* nothing more will be asked; what was answered may still be on its way */
+        connection->is_closing = true;
+        io_timer_stop(connection->server->io, &connection->timer);
+        io_task_cancel(connection->server->io, &connection->pump);
+        transport_close_lingering(&connection->transport);
         return;
     }
     codec_receive_end(connection->codec, end); /* half-closed clients still get their answer */
