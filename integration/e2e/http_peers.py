@@ -4,6 +4,7 @@ The server answers with JSON that says what it saw, so that a test reads both si
 the path's query: `?status=204`, `?chunked=1`, `?bytes=N`, `?close=1`, `?delay=0.5`, `?trailer=1`, `?early=1` (answer before the body).
 """
 
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -12,6 +13,9 @@ import threading
 import urllib.parse
 
 import servers
+
+WEBSOCKET = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+WEBSOCKET_SUFFIX = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 
 
 class Head:
@@ -177,7 +181,7 @@ class Web(servers.Server):
                 return
             if "hangup" in query:
                 return
-            if "upgrade" in (head.get("Connection") or "").lower():
+            if "upgrade" in (head.get("Connection") or "").lower() and "refuse" not in query:
                 self.tunnel(connection, reader, head)
                 return
             if head.get("Expect") == "100-continue":
@@ -238,7 +242,9 @@ class Web(servers.Server):
         """101, then every byte comes back in upper case."""
         with self.lock:
             self.heads.append(head)
-        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\nConnection: Upgrade\r\n\r\nwelcome ")
+        accept = base64.b64encode(hashlib.sha1((head.get("Sec-WebSocket-Key", "") + WEBSOCKET_SUFFIX).encode()).digest())
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                           b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\nwelcome ")
         data = reader.buffer
         while True:
             if data:

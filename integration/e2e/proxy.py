@@ -40,7 +40,8 @@ class UnixConnection(http.client.HTTPConnection):
 class Proxy:
     """`options` are flags of the program; io and workers are always set, so that a test says what it runs on."""
 
-    def __init__(self, host, config, directory, io="auto", uid=None, workers=1, health=HEALTH, options=(), limits=None):
+    def __init__(self, host, config, directory, io="auto", uid=None, workers=1, health=HEALTH, options=(), limits=None,
+                 access_log="json"):
         self.host = host
         self.directory = str(directory)
         self.admin_path = os.path.join(self.directory, "admin.sock")
@@ -51,7 +52,7 @@ class Proxy:
         self.process = None
         self.arguments = [
             binary(), "proxy", "--config", config.path, "--namespace", "shop", "--admin-socket", self.admin_path,
-            "--health-port", health, "--workers", workers, "--io", io, "--access-log", "json", *options,
+            "--health-port", health, "--workers", workers, "--io", io, "--access-log", access_log, *options,
         ]
 
     def start(self, wait=True):

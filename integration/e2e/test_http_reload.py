@@ -10,7 +10,7 @@ import time
 import pytest
 
 import servers
-from http_peers import Raw, Web, request
+from http_peers import WEBSOCKET, Raw, Web, request
 from objects import backend, endpoint_slice, http_route, path, port, rule, service
 
 RELOADS = 500
@@ -103,7 +103,7 @@ def test_open_connections_follow_an_edit(pair, listen):
 
 
 def test_five_hundred_reloads_under_load_lose_nothing_and_keep_memory(pair, listen):
-    proxy = listen(*objects_of(*pair, split(1, 1)), options=["--access-log", "off"])
+    proxy = listen(*objects_of(*pair, split(1, 1)), access_log="off")
     with Load(proxy) as load:
         base = 0
         for turn in range(RELOADS):
@@ -136,7 +136,7 @@ def test_tunnels_live_on_across_reloads(pair, listen):
     proxy = listen(*objects_of(*pair, split(1, 0)))
     tunnels = [Raw(proxy.host, "127.0.0.1", proxy.port) for _ in range(20)]
     for tunnel in tunnels:
-        tunnel.send(request("/socket", fields=["Connection: Upgrade", "Upgrade: shout"]))
+        tunnel.send(request("/socket", fields=WEBSOCKET))
         assert tunnel.response().status == 101
         assert tunnel.reader.take(8) == b"welcome "
     for turn in range(20):
