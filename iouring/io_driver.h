@@ -183,4 +183,5 @@ struct io {
     uint64_t random[2];
     int pipes[IO_PIPES_KEPT][2]; /* owned: empty, for splicing */
     uint32_t pipe_count;
+    uint32_t pipes_open; /* these and those in use */
 };

@@ -19,6 +19,7 @@
 enum {
     PIPE_BYTES = 256 << 10, /* also what a stalled reader can pin */
     STEP_BYTES = 1 << 20,   /* of one pump in one turn; then the others */
+    PIPES_MAX = 64,         /* of a thread: 16 MiB, a quarter of what a user may have */
     SMALL_BYTES = 8 << 10,
     SMALL_STEPS_MAX = 8, /* steps in a row that moved less: no longer bulk */
 };
@@ -44,26 +45,36 @@ static void block_broken_pipe_signal(void)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 }
 
-static bool take_pipe(struct io *io, struct io_splice *bulk)
+enum pipe_answer {
+    PIPE_TAKEN,
+    PIPE_NOT_NOW, /* too many streams have stalled */
+    PIPE_REFUSED, /* by the kernel */
+};
+
+static enum pipe_answer take_pipe(struct io *io, struct io_splice *bulk)
 {
     if (io->pipe_count > 0) {
         io->pipe_count--;
         bulk->pipe[0] = io->pipes[io->pipe_count][0];
         bulk->pipe[1] = io->pipes[io->pipe_count][1];
-        return true;
+        return PIPE_TAKEN;
+    }
+    if (io->pipes_open >= PIPES_MAX) {
+        return PIPE_NOT_NOW;
     }
     if (pipe2(bulk->pipe, O_NONBLOCK | O_CLOEXEC) != 0) {
         bulk->pipe[0] = bulk->pipe[1] = -1;
-        return false;
+        return PIPE_REFUSED;
     }
     if (fcntl(bulk->pipe[1], F_SETPIPE_SZ, PIPE_BYTES) < PIPE_BYTES) {
         close(bulk->pipe[0]);
         close(bulk->pipe[1]);
         bulk->pipe[0] = bulk->pipe[1] = -1;
-        return false;
+        return PIPE_REFUSED;
     }
     block_broken_pipe_signal();
-    return true;
+    io->pipes_open++;
+    return PIPE_TAKEN;
 }
 
 /* Only an empty pipe may be used again. */
@@ -79,6 +90,7 @@ static void put_pipe(struct io *io, struct io_splice *bulk)
     } else {
         close(bulk->pipe[0]);
         close(bulk->pipe[1]);
+        io->pipes_open--;
     }
     bulk->pipe[0] = bulk->pipe[1] = -1;
 }
@@ -87,6 +99,7 @@ void io_splice_close_pipes(struct io *io)
 {
     while (io->pipe_count > 0) {
         io->pipe_count--;
+        io->pipes_open--;
         close(io->pipes[io->pipe_count][0]);
         close(io->pipes[io->pipe_count][1]);
     }
@@ -194,8 +207,9 @@ static void step(struct io_splice *bulk)
 {
     struct io_socket *from = bulk->from;
     struct io_socket *to = from->pump_to;
-    if (bulk->pipe[0] < 0 && !take_pipe(from->io, bulk)) {
-        leave(bulk, true);
+    enum pipe_answer answer = bulk->pipe[0] < 0 ? take_pipe(from->io, bulk) : PIPE_TAKEN;
+    if (answer != PIPE_TAKEN) {
+        leave(bulk, answer == PIPE_REFUSED);
         return;
     }
     uint64_t moved = move(bulk);

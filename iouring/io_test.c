@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -509,10 +510,11 @@ static void stalled_readers(struct world *world)
     /* Ends that echo to clients which never read hold blocks; others must not notice. */
     world->manner = MANNER_ECHO;
     world->kernel_bytes = 64 << 10;
+    struct end *deaf[30];
     for (int i = 0; i < 30; i++) {
-        struct end *deaf = connect_end(world, MANNER_KEEP, 0);
-        deaf->to_send = 4 << 20;
-        send_pattern(deaf);
+        deaf[i] = connect_end(world, MANNER_KEEP, 0);
+        deaf[i]->to_send = 1 << 20;
+        send_pattern(deaf[i]);
     }
     for (int i = 0; i < 20; i++) {
         settle(world);
@@ -526,6 +528,16 @@ static void stalled_readers(struct world *world)
     cr_assert_eq(healthy->taken, 2 << 20);
     cr_assert(!healthy->is_wrong);
     cr_assert_gt(io_counters_of(world->io)->unlent_bytes, 0);
+
+    /* What was copied away for them is what they get when they listen at last. */
+    for (int i = 0; i < 30; i++) {
+        deaf[i]->manner = MANNER_SINK;
+        io_receive_grant(&deaf[i]->socket, CREDIT);
+    }
+    for (int i = 0; i < 30; i++) {
+        TURN_UNTIL(world, deaf[i]->taken == 1 << 20);
+        cr_assert(!deaf[i]->is_wrong);
+    }
 }
 
 Test(io, lets_a_reader_that_never_reads_cost_only_itself)
@@ -749,6 +761,36 @@ Test(io, returns_from_splicing_when_messages_are_small)
     on_each(pump_changing, io_options_default());
 }
 
+static void pump_end_behind_bytes(struct world *world)
+{
+    /* The source ends while the target's reader rests: its last bytes are in the pipe then. */
+    world->kernel_bytes = 64 << 10;
+    struct relay relay = relay_create(world);
+    relay.server->manner = MANNER_SINK;
+    relay.client->to_send += 8 << 20;
+    relay.client->is_end_after_sending = true;
+    send_pattern(relay.client);
+    TURN_UNTIL(world, relay.server->taken > 4 << 20);
+    cr_assert_gt(io_counters_of(world->io)->spliced_bytes, 0);
+    relay.server->manner = MANNER_KEEP;
+    for (int i = 0; i < 5; i++) {
+        settle(world);
+    }
+    relay.server->manner = MANNER_SINK;
+    io_receive_grant(&relay.server->socket, CREDIT);
+    for (uint64_t until = deadline(world); (relay.near->seen & IO_EVENT_RECEIVE_ENDED) == 0;) {
+        turn(world, until);
+    }
+    io_send_end(&relay.far->socket);
+    TURN_UNTIL(world, (relay.server->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    cr_assert_eq(relay.server->socket.received_bytes, relay.client->to_send);
+}
+
+Test(io, passes_the_end_on_behind_what_is_in_the_pipe)
+{
+    on_each(pump_end_behind_bytes, io_options_default());
+}
+
 static void pump_without_pipes(struct world *world)
 {
     struct relay relay = relay_create(world);
@@ -879,6 +921,7 @@ Test(io, runs_timers_in_time_and_tasks_without_waiting)
 enum {
     POSTERS = 4,
     POSTS = 5000,
+    PINGS = 200,
 };
 
 struct letter {
@@ -932,6 +975,50 @@ static void messages(struct world *world)
 Test(io, takes_messages_from_other_threads_in_order)
 {
     on_each(messages, io_options_default());
+}
+
+struct pinger {
+    struct io_message message;
+    struct io *target;
+    sem_t answered;
+    int count;
+};
+
+static void on_ping(struct io_message *message)
+{
+    struct pinger *pinger = LIST_OWNER(message, struct pinger, message);
+    pinger->count++;
+    sem_post(&pinger->answered);
+}
+
+static void *ping(void *argument)
+{
+    struct pinger *pinger = argument;
+    for (int i = 0; i < PINGS; i++) {
+        pinger->message.run = on_ping;
+        io_post(pinger->target, &pinger->message);
+        while (sem_wait(&pinger->answered) != 0) {
+        }
+    }
+    return NULL;
+}
+
+static void wake_up(struct world *world)
+{
+    /* Each message finds the thread asleep, or soon to be. */
+    struct pinger pinger = {.target = world->io};
+    cr_assert_eq(sem_init(&pinger.answered, 0, 0), 0);
+    settle(world);
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, ping, &pinger), 0);
+    TURN_UNTIL(world, pinger.count == PINGS);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    sem_destroy(&pinger.answered);
+}
+
+Test(io, wakes_for_every_message)
+{
+    on_each(wake_up, io_options_default());
 }
 
 struct watcher {
