@@ -3,14 +3,13 @@
  */
 #include "cli/explanation.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/check.h"
 #include "cli/explained.h"
-#include "routes/rewrite.h"
 
 enum {
     ARENA_BYTES_MAX = 256 << 20, /* ten thousand rules, each with its reason */
@@ -487,6 +486,36 @@ static void write_chosen(FILE *out, const struct explained *explained, struct ar
     write_filters(out, decision->rule->filters, decision->rule->filters_count);
 }
 
+/* How far a match got before it failed, by the predicate that did: the path is the first thing that
+ * anybody looks at. */
+static unsigned progress(const struct route_rejection *rejection)
+{
+    static const char *const order[] = {"method", "header", "queryParam", "body"};
+    for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        if (strcmp(rejection->predicate, order[i]) == 0) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+/* When nothing matches, what came closest is what people look for. */
+static void write_closest(FILE *out, const struct explained *explained)
+{
+    const struct route_rejection *closest = NULL;
+    for (uint32_t i = 0; i < explained->why.rejections_count; i++) {
+        const struct route_rejection *rejection = &explained->why.rejections[i];
+        if (progress(rejection) > (closest == NULL ? 0 : progress(closest))) {
+            closest = rejection;
+        }
+    }
+    if (closest != NULL && explained->why.decision.outcome == ROUTE_OUTCOME_NONE) {
+        (void)fprintf(out, "  closest: %.*s, rule %.*s wanted %s, got %s\n",
+                      TEXT(closest->rule->route_name), TEXT(closest->rule->rule_name),
+                      closest->wanted, closest->got);
+    }
+}
+
 static void write_rejected(FILE *out, const struct route_explanation *why)
 {
     uint32_t shown =
@@ -517,6 +546,7 @@ static void write_text(FILE *out, const struct explained *explained, uint64_t ge
         (void)fprintf(out, "\nanswered by the proxy: ");
         write_answer(out, &explained->answer);
         (void)fprintf(out, "\n");
+        write_closest(out, explained);
     }
     if (explained->backends_count > 0) {
         (void)fprintf(out, "\n");

@@ -391,6 +391,7 @@ static void explain(const struct admin_call *admin, const struct message_head *h
     struct explanation_request request = {.to = parameter(head, "to", arena),
                                           .method = parameter(head, "method", arena),
                                           .target = parameter(head, "path", arena),
+                                          .sni = parameter(head, "sni", arena),
                                           .fields = fields};
     if (request.to.size == 0) {
         admin_reply_error(
