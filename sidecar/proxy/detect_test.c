@@ -25,7 +25,7 @@ static void put(struct text *text, size_t value, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         size_t place = size - 1 - i;
-        text->data[text->size++] = place < 8 ? (uint8_t)(value >> (8 * place)) : 0;
+        text->data[text->size++] = (uint8_t)(place < 8 ? value >> (8 * place) : 0);
     }
 }
 
