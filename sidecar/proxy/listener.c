@@ -18,13 +18,19 @@ struct handover {
     int fd;
 };
 
-static uint64_t open_at(const struct worker *acceptor, uint32_t index)
+/* The acceptor itself is not in `workers` yet when its first connection comes. */
+static struct worker *worker_at(struct worker *acceptor, uint32_t index)
 {
-    return acceptor->handed[index] - stats_read(&acceptor->options.workers[index]->taken_back);
+    return index == acceptor->options.index ? acceptor : acceptor->options.workers[index];
+}
+
+static uint64_t open_at(struct worker *acceptor, uint32_t index)
+{
+    return acceptor->handed[index] - stats_read(&worker_at(acceptor, index)->taken_back);
 }
 
 /* The worker with the fewest connections; the present one when they are equal. */
-static uint32_t find_least_loaded(const struct worker *acceptor, uint64_t *ret_open)
+static uint32_t find_least_loaded(struct worker *acceptor, uint64_t *ret_open)
 {
     uint32_t best = acceptor->options.index;
     uint64_t best_open = open_at(acceptor, best);
@@ -103,7 +109,7 @@ static void on_accept(struct io_listener *accepting, int fd)
         return;
     }
     *handover = (struct handover){.message = {.run = on_handover},
-                                  .to = acceptor->options.workers[index],
+                                  .to = worker_at(acceptor, index),
                                   .listener = listener,
                                   .fd = fd};
     io_post(handover->to->io, &handover->message);
