@@ -36,7 +36,8 @@ struct io_splice {
 
 /* ---- pipes ---- */
 
-/* splice(2) has no MSG_NOSIGNAL: towards a peer that is gone it raises SIGPIPE in this thread. */
+/* splice(2) has no MSG_NOSIGNAL: towards a peer that is gone it raises SIGPIPE in this thread
+ * (reports_a_reset_through_a_pump_as_one). */
 static void block_broken_pipe_signal(void)
 {
     sigset_t signals;

@@ -3,8 +3,9 @@
  * a socket, one io_uring_enter a turn that submits everything and waits.
  *
  * Written against liburing 2.3, whose structs, prep helpers and barriers are used; publishing and
- * entering are our own, because its waiting calls hide when they enter. The numbered notes "trap:"
- * are the measured pitfalls of the ring; the test that shows each is named beside it.
+ * entering are our own, because its waiting calls hide when they enter. The notes "trap:" are
+ * the measured pitfalls of the ring, each with the test of io_test.c (or io_uring_test.c) that
+ * shows it.
  */
 #include "iouring/io_uring.h"
 
@@ -106,14 +107,15 @@ static int enter(struct uring *uring, unsigned wait_count, uint64_t wait_ns)
     struct io_uring_getevents_arg argument = {.sigmask_sz = _NSIG / 8,
                                               .ts = is_timed ? (uint64_t)(uintptr_t)&timeout : 0};
     /* trap: with DEFER_TASKRUN completions are only made inside an enter with GETEVENTS, so it is
-     * set even when nothing is waited for. */
+     * set even when nothing is waited for (runs_timers_in_time_and_tasks_without_waiting). */
     int result = io_uring_enter2((unsigned)uring->ring.ring_fd, to_submit, wait_count,
                                  IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                                  (sigset_t *)(void *)&argument, sizeof(argument));
     return result >= 0 ? 0 : result == -1 ? errno : -result;
 }
 
-/* trap: these are ordinary answers; EBUSY: the kernel keeps completions that found no room. */
+/* trap: these are ordinary answers; EBUSY: the kernel keeps completions that found no room
+ * (loses_nothing_when_completions_overflow). */
 static bool is_transient(int error_number)
 {
     return error_number == 0 || error_number == EINTR || error_number == ETIME ||
@@ -200,7 +202,8 @@ static struct block *take_received(struct io *io, const struct io_uring_cqe *cqe
 
 static void on_receive(struct io *io, struct io_socket *socket, const struct io_uring_cqe *cqe)
 {
-    /* trap: a buffer id counts only with F_BUFFER; a result without bytes may still carry one. */
+    /* trap: a buffer id counts only with F_BUFFER; a result without bytes may still carry one
+     * (serves_many_connections_with_four_blocks: an id taken twice stops the process). */
     if ((cqe->flags & IORING_CQE_F_BUFFER) != 0) {
         struct block *block = take_received(io, cqe);
         if (cqe->res > 0) {
@@ -212,7 +215,10 @@ static void on_receive(struct io *io, struct io_socket *socket, const struct io_
     if ((cqe->flags & IORING_CQE_F_MORE) != 0) {
         return;
     }
-    /* trap: a multishot may end with data in its last completion (credit, overflow). */
+    /* trap: a multishot may end with data in its last completion (credit, overflow):
+     * receives_what_was_granted_and_no_more. ENOBUFS comes at once on an empty buffer ring, even
+     * without data: io.c arms again only when blocks are back, a few at a time
+     * (serves_many_connections_with_four_blocks). */
     io_op_finish(io, &socket->receive_op);
     if (cqe->res == 0) {
         io_note_receive_ended(socket);
@@ -226,7 +232,8 @@ static void on_send(struct io *io, struct io_socket *socket, const struct io_uri
     io_op_finish(io, &socket->send_op);
     socket->send_in_flight = 0;
     if (cqe->res >= 0) {
-        /* trap: short even with MSG_WAITALL; what is left is sent again. */
+        /* trap: short even with MSG_WAITALL, at the latest when it was cancelled; what is left is
+         * sent again (lets_a_reader_that_never_reads_cost_only_itself compares every byte). */
         io_note_sent(socket, (uint32_t)cqe->res);
         return;
     }
@@ -259,7 +266,8 @@ static void on_socket_op(struct io *io, struct io_op *op, const struct io_uring_
         io_note_connected(socket, -cqe->res);
         break;
     case OP_SOCKET_CANCEL:
-        /* trap: whatever a cancel answers, the end of its target is the target's own completion. */
+        /* trap: whatever a cancel answers, the end of its target is the target's own completion
+         * (survives_closes_at_any_moment, keeps_its_books_through_random_churn). */
         io_op_finish(io, op);
         if (cqe->res == -EALREADY) {
             socket->is_receive_disarming = false; /* it was busy with data: ask again */
@@ -310,7 +318,8 @@ static void on_listener_op(struct io *io, struct io_op *op, const struct io_urin
     if ((cqe->flags & IORING_CQE_F_MORE) != 0) {
         return;
     }
-    /* trap: a multishot accept ends in silence on EMFILE, on overflow and on one bad connection. */
+    /* trap: a multishot accept ends in silence on EMFILE, on overflow and on one bad connection
+     * (accepts_again_after_descriptors_ran_out). */
     io_op_finish(io, op);
     io_note_accept_stopped(listener, cqe->res >= 0 ? 0 : -cqe->res);
     finish_listener(listener);
@@ -410,7 +419,8 @@ static struct error wait_for_events(struct io *io, uint64_t wait_ns)
     publish_buffers(io);
     if (has_overflow(uring)) {
         /* trap: completions that found no room wait in the kernel; an enter brings them, and the
-         * multishots among them have ended. Nothing is lost, but sleeping now would be wrong. */
+         * multishots among them have ended. Nothing is lost, but sleeping now would be wrong
+         * (loses_nothing_when_completions_overflow). */
         io->counters.completion_overflows++;
         wait_ns = 0;
     }
@@ -573,7 +583,8 @@ static void submit_close(struct io_socket *socket)
 
 /*
  * trap: closing a descriptor ends no op: each holds the file, and its completion would come for an
- * owner that is gone. So: shut down, cancel, wait for every last completion, and only then close.
+ * owner that is gone. So: shut down, cancel, wait for every last completion, and only then close
+ * (waits_for_the_kernel_before_it_reports_closed).
  */
 static void close_socket_more(struct io_socket *socket)
 {
@@ -732,7 +743,8 @@ static void close_ring(struct uring *uring)
     }
 }
 
-/* trap: rings count as locked memory for the user over the whole node; half of it may still fit. */
+/* trap: rings count as locked memory for the user over the whole node; half of it may still fit
+ * (takes_a_smaller_ring_when_locked_memory_is_short). */
 static int open_ring_that_fits(struct uring *uring, const struct io_options *options)
 {
     uint32_t submissions = options->submission_entries;
