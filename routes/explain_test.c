@@ -94,8 +94,8 @@ Test(explain, says_of_every_other_match_what_failed)
     arena_init(&arena, 4096, 1u << 20);
     cr_assert(!error_is(route_scratch_create(&scratch)));
     struct route_table *table = compile(&resolver);
-    cr_assert(!error_is(
-        route_explain(route_table_find(table, 80), &request, scratch, &arena, &explanation)));
+    cr_assert(!error_is(route_explain(route_table_find(table, 80, ROUTE_TRANSPORT_TCP), &request,
+                                      scratch, &arena, &explanation)));
     cr_assert(explanation.decision.outcome == ROUTE_OUTCOME_RULE);
     cr_expect(explanation.decision.match_index == 4);
     cr_expect(explanation.decision.position->line == 14);
@@ -131,8 +131,8 @@ Test(explain, says_so_when_memory_is_refused)
         struct arena arena;
         arena_init(&arena, 4096, 1u << 20);
         arena_fail_after(&arena, n);
-        struct error error =
-            route_explain(route_table_find(table, 80), &request, scratch, &arena, &explanation);
+        struct error error = route_explain(route_table_find(table, 80, ROUTE_TRANSPORT_TCP),
+                                           &request, scratch, &arena, &explanation);
         is_done = !error_is(error);
         refused += is_done ? 0 : 1;
         cr_expect(is_done || error.code == ERROR_NO_MEMORY);

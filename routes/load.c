@@ -595,11 +595,7 @@ static void connect_table(const struct route_config *config, uint32_t index,
     service->table = table;
     for (uint32_t p = 0; p < service->ports_count; p++) {
         struct route_port *port = &service->ports[p];
-        const struct route_rules *rules = route_table_find(table, port->source->port);
-        bool is_udp = rules != NULL && route_rules_kind(rules) == ROUTE_KIND_UDP_ROUTE;
-        if (is_udp == (port->source->transport == ROUTE_TRANSPORT_UDP)) {
-            port->rules = rules;
-        }
+        port->rules = route_table_find(table, port->source->port, port->source->transport);
         if (route_attachments_declares_http(config->attachments, index, p) &&
             (port->protocol == ROUTE_PROTOCOL_UNDECLARED ||
              route_protocol_is_opaque(port->protocol))) {

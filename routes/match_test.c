@@ -43,7 +43,7 @@ static void set_up(struct fixture *fixture, enum route_kind kind, const struct r
     cr_assert(!error_is(route_table_compile(&source, &fixture->table)));
     cr_assert(!error_is(route_scratch_create(&fixture->scratch)));
     route_object_unref(object);
-    fixture->rules = route_table_find(fixture->table, 80);
+    fixture->rules = route_table_find(fixture->table, 80, ROUTE_TRANSPORT_TCP);
 }
 
 static void tear_down(struct fixture *fixture)

@@ -766,11 +766,14 @@ void route_table_unref(const struct route_table *table)
     }
 }
 
-const struct route_rules *route_table_find(const struct route_table *table, uint16_t port)
+const struct route_rules *route_table_find(const struct route_table *table, uint16_t port,
+                                           enum route_transport transport)
 {
     for (uint32_t i = 0; table != NULL && i < table->ports_count; i++) {
-        if (table->ports[i].port == port) {
-            return table->ports[i].rules;
+        const struct route_rules *rules = table->ports[i].rules;
+        bool is_udp = rules->kind == ROUTE_KIND_UDP_ROUTE;
+        if (table->ports[i].port == port && is_udp == (transport == ROUTE_TRANSPORT_UDP)) {
+            return rules;
         }
     }
     return NULL;

@@ -90,8 +90,9 @@ enum route_set {
 struct route_table;
 
 /* The rules of a port, NULL when no route is attached to it (traffic flows as if there were no
- * mesh). */
-const struct route_rules *route_table_find(const struct route_table *table, uint16_t port);
+ * mesh). A Service may have a TCP and a UDP port of one number. */
+const struct route_rules *route_table_find(const struct route_table *table, uint16_t port,
+                                           enum route_transport transport);
 
 /* Whose routes they are: the Service's namespace and name. */
 struct bytes route_table_namespace(const struct route_table *table);

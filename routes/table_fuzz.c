@@ -162,7 +162,7 @@ static void run_requests(const struct route_table *table, struct bytes text,
             request.method = line.data[0] == 'G' ? BYTES("GET") : BYTES("OPTIONS");
             request.path = target.path;
             request.query = target.query;
-            judge(route_table_find(table, 80), &request, scratch, arena);
+            judge(route_table_find(table, 80, ROUTE_TRANSPORT_TCP), &request, scratch, arena);
             left--;
         }
     }

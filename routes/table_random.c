@@ -415,7 +415,7 @@ struct random_report random_compare(uint64_t seed, uint32_t tables, uint32_t req
         CHECK(!error_is(error));
         for (uint32_t at = 0; at < requests; at++) {
             struct route_request request = random_request(&random, port.kind, &of_request);
-            compare_request(route_table_find(table, 80), &request, scratch, &of_request, &report);
+            compare_request(route_table_find(table, 80, ROUTE_TRANSPORT_TCP), &request, scratch, &of_request, &report);
             arena_reset(&of_request);
         }
         report.tables++;

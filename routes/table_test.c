@@ -93,9 +93,9 @@ Test(table, names_rules_and_backends_for_metrics)
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &route, .routes_count = 1};
     struct route_table *table = compile(&port, 1);
     route_object_unref(&route->object); /* the table holds it */
-    const struct route_rules *compiled = route_table_find(table, 80);
+    const struct route_rules *compiled = route_table_find(table, 80, ROUTE_TRANSPORT_TCP);
     cr_assert(compiled != NULL && route_rules_count(compiled) == 2);
-    cr_expect(route_table_find(table, 81) == NULL);
+    cr_expect(route_table_find(table, 81, ROUTE_TRANSPORT_TCP) == NULL);
     const struct route_table_rule *first = route_rules_at(compiled, 0);
     cr_expect(bytes_equal(first->route_name, BYTES("ns/r")));
     cr_expect(bytes_equal(first->rule_name, BYTES("first")));
@@ -145,7 +145,7 @@ Test(table, drops_dead_mirrors_and_fails_dead_authorisation)
     struct route_table_port port = {
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &route, .routes_count = 1};
     struct route_table *table = compile(&port, 1);
-    const struct route_rules *compiled = route_table_find(table, 80);
+    const struct route_rules *compiled = route_table_find(table, 80, ROUTE_TRANSPORT_TCP);
     const struct route_table_rule *first = route_rules_at(compiled, 0);
     cr_expect(first->fault == ROUTE_RULE_SOUND && first->filters_count == 2);
     cr_expect(bytes_equal(first->filters[0].backend->reference, BYTES("web.ns:81")));
@@ -179,7 +179,7 @@ Test(table, leaves_out_rules_whose_expressions_do_not_compile)
     struct route_table_port port = {
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &route, .routes_count = 1};
     struct route_table *table = compile(&port, 1);
-    cr_expect(route_rules_count(route_table_find(table, 80)) == 1);
+    cr_expect(route_rules_count(route_table_find(table, 80, ROUTE_TRANSPORT_TCP)) == 1);
     route_table_unref(table);
     route_object_unref(&route->object);
 }
@@ -200,16 +200,43 @@ Test(table, shares_rules_between_ports_that_are_alike)
         {.port = 83, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &own, .routes_count = 1},
     };
     struct route_table *table = compile(ports, 4);
-    cr_expect(route_table_find(table, 80) == route_table_find(table, 81));
-    cr_expect(route_table_find(table, 81) != route_table_find(table, 82));
-    cr_expect(route_rules_at(route_table_find(table, 82), 0)->backends[0].port == 82);
-    cr_expect(route_rules_at(route_table_find(table, 83), 0)->backends[0].port == 83);
+    cr_expect(route_table_find(table, 80, ROUTE_TRANSPORT_TCP) ==
+              route_table_find(table, 81, ROUTE_TRANSPORT_TCP));
+    cr_expect(route_table_find(table, 81, ROUTE_TRANSPORT_TCP) !=
+              route_table_find(table, 82, ROUTE_TRANSPORT_TCP));
+    cr_expect(
+        route_rules_at(route_table_find(table, 82, ROUTE_TRANSPORT_TCP), 0)->backends[0].port ==
+        82);
+    cr_expect(
+        route_rules_at(route_table_find(table, 83, ROUTE_TRANSPORT_TCP), 0)->backends[0].port ==
+        83);
     cr_expect(route_table_ref(table) == table);
     route_table_unref(table);
     route_table_unref(table);
     route_table_unref(NULL);
     route_object_unref(&shared->object);
     route_object_unref(&own->object);
+}
+
+Test(table, keeps_tcp_and_udp_ports_of_one_number_apart)
+{
+    static const struct route_rule rule = {.backend_refs = &web, .backend_refs_count = 1};
+    const struct route *tcp = new_route("tcp", 0, &rule, 1);
+    const struct route *udp = new_route("udp", 0, &rule, 1);
+    const struct route_table_port ports[] = {
+        {.port = 53, .kind = ROUTE_KIND_TCP_ROUTE, .routes = &tcp, .routes_count = 1},
+        {.port = 53, .kind = ROUTE_KIND_UDP_ROUTE, .routes = &udp, .routes_count = 1},
+    };
+    struct route_table *table = compile(ports, 2);
+    const struct route_rules *of_tcp = route_table_find(table, 53, ROUTE_TRANSPORT_TCP);
+    const struct route_rules *of_udp = route_table_find(table, 53, ROUTE_TRANSPORT_UDP);
+    cr_assert(of_tcp != NULL && of_udp != NULL);
+    cr_expect(bytes_equal(route_rules_at(of_tcp, 0)->route_name, BYTES("ns/tcp")));
+    cr_expect(bytes_equal(route_rules_at(of_udp, 0)->route_name, BYTES("ns/udp")));
+    cr_expect(route_table_find(table, 54, ROUTE_TRANSPORT_UDP) == NULL);
+    route_table_unref(table);
+    route_object_unref(&tcp->object);
+    route_object_unref(&udp->object);
 }
 
 Test(table, counts_rules_from_the_oldest_route)
@@ -225,8 +252,9 @@ Test(table, counts_rules_from_the_oldest_route)
     struct route_table *table = compile(&port, 1);
     const char *order[] = {"ns/c", "ns/b", "ns/a"};
     for (uint32_t i = 0; i < 3; i++) {
-        cr_expect(bytes_equal(route_rules_at(route_table_find(table, 80), i)->route_name,
-                              bytes_from_string(order[i])));
+        cr_expect(bytes_equal(
+            route_rules_at(route_table_find(table, 80, ROUTE_TRANSPORT_TCP), i)->route_name,
+            bytes_from_string(order[i])));
         route_object_unref(&routes[i]->object);
     }
     route_table_unref(table);

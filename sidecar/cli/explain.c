@@ -33,6 +33,7 @@ static const char help[] =
     "  -X, --method METHOD   default GET\n"
     "  -H, --header 'N: V'   a header; repeatable. `host` is SERVICE.NS:PORT unless given\n"
     "  --sni NAME            server name of a TLS connection, for TLSRoute\n"
+    "  --udp                 where a Service has TCP and UDP on one port: UDP\n"
     "  --require-reference-grants\n"
     "  --json                for programs\n"
     "  --help\n";
@@ -42,6 +43,7 @@ enum option_code {
     OPTION_NAMESPACE,
     OPTION_TO,
     OPTION_SNI,
+    OPTION_UDP,
     OPTION_GRANTS,
     OPTION_JSON,
     OPTION_HELP,
@@ -54,6 +56,7 @@ static const struct option option_table[] = {
     {"method", required_argument, NULL, 'X'},
     {"header", required_argument, NULL, 'H'},
     {"sni", required_argument, NULL, OPTION_SNI},
+    {"udp", no_argument, NULL, OPTION_UDP},
     {"require-reference-grants", no_argument, NULL, OPTION_GRANTS},
     {"json", no_argument, NULL, OPTION_JSON},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -102,6 +105,9 @@ static bool take_option(struct explain *explain, int code, const char *value)
         return true;
     case OPTION_SNI:
         explain->request.sni = bytes_from_string(value);
+        return true;
+    case OPTION_UDP:
+        explain->request.is_udp = true;
         return true;
     case OPTION_GRANTS:
         explain->require_reference_grants = true;

@@ -53,11 +53,15 @@ static void take_port(struct explained *explained, const struct route_port *port
     explained->service = bytes_from_string(name);
     explained->port = port->source->port;
     explained->rules = port->rules;
+    explained->is_udp = port->source->transport == ROUTE_TRANSPORT_UDP;
 }
 
-static const struct route_port *find_port(const struct route_service *service, uint16_t number)
+/* TCP, unless UDP was asked for or is all there is. */
+static const struct route_port *find_port(const struct route_service *service, uint16_t number,
+                                          bool is_udp)
 {
-    const struct route_port *port = route_service_port_find(service, number, ROUTE_TRANSPORT_TCP);
+    const struct route_port *port =
+        is_udp ? NULL : route_service_port_find(service, number, ROUTE_TRANSPORT_TCP);
     return port != NULL ? port : route_service_port_find(service, number, ROUTE_TRANSPORT_UDP);
 }
 
@@ -69,7 +73,8 @@ static const struct route_port *find_address(const struct route_config *config,
     const struct route_services *services = route_config_services(config);
     struct route_endpoint_owner owner = {0};
     const struct route_port *port =
-        route_services_find_address(services, ip, number, ROUTE_TRANSPORT_TCP);
+        explained->is_udp ? NULL
+                          : route_services_find_address(services, ip, number, ROUTE_TRANSPORT_TCP);
     if (port == NULL) {
         port = route_services_find_address(services, ip, number, ROUTE_TRANSPORT_UDP);
     }
@@ -111,7 +116,7 @@ static struct error find_destination(const struct route_config *config, struct b
     if (service == NULL) {
         return say(message, size, ERROR_NOT_FOUND, "no such Service", name);
     }
-    const struct route_port *port = find_port(service, number);
+    const struct route_port *port = find_port(service, number, explained->is_udp);
     if (port == NULL) {
         return say(message, size, ERROR_NOT_FOUND, "the Service has no such port", to);
     }
@@ -211,11 +216,13 @@ static struct error redirect(const struct explained *explained,
 
 /* How many endpoints stand behind a backend; false when there is not even a ClusterIP. */
 static bool count_endpoints(const struct route_config *config,
-                            const struct route_table_backend *backend, uint32_t *ret_count)
+                            const struct route_table_backend *backend, bool is_udp,
+                            uint32_t *ret_count)
 {
     const struct route_service *service =
         route_services_find(route_config_services(config), backend->namespace, backend->name);
-    const struct route_port *port = service == NULL ? NULL : find_port(service, backend->port);
+    const struct route_port *port =
+        service == NULL ? NULL : find_port(service, backend->port, is_udp);
     *ret_count = 0;
     if (port == NULL) {
         return false;
@@ -292,7 +299,8 @@ static struct error explain_backend(const struct route_config *config,
                                     struct explained_backend *backend)
 {
     const struct route_filter *redirecting = find_redirect(backend->backend);
-    bool has_any = count_endpoints(config, backend->backend, &backend->endpoints);
+    bool has_any =
+        count_endpoints(config, backend->backend, explained->is_udp, &backend->endpoints);
     TRY(forward(explained, arena, backend));
     if (backend->backend->fault != ROUTE_BACKEND_VALID) {
         backend->answer = fail(explained, CAUSE_INVALID_BACKEND);
@@ -384,7 +392,7 @@ static struct error explain_without_routes(const struct route_config *config,
         backend->reference = bytes_from_string(reference);
         backend->namespace = port->service->object->object.namespace;
         backend->name = port->service->object->object.name;
-        if (!count_endpoints(config, backend, &row->endpoints)) {
+        if (!count_endpoints(config, backend, explained->is_udp, &row->endpoints)) {
             row->answer = fail(explained, CAUSE_NO_ENDPOINTS);
         }
     }
@@ -439,7 +447,7 @@ struct error explained_find(const struct route_config *config,
 {
     CHECK(config != NULL && request != NULL);
     CHECK(ret_explained != NULL && message != NULL);
-    struct explained explained = {0};
+    struct explained explained = {.is_udp = request->is_udp};
     const struct route_port *port = NULL;
     TRY(find_destination(config, request->to, arena, &explained, &port, message, size));
     TRY(take_target(request->target, arena, &explained));

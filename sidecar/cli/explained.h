@@ -42,8 +42,9 @@ struct explained {
     struct bytes destination;        /* as dialled */
     uint16_t port;                   /* of the Service */
     const struct route_rules *rules; /* NULL: none applies */
-    bool is_direct;                  /* an endpoint was dialled, so there are no routes */
-    bool is_assumed_grpc;            /* nothing said so, but the port has a GRPCRoute */
+    bool is_udp;
+    bool is_direct;       /* an endpoint was dialled, so there are no routes */
+    bool is_assumed_grpc; /* nothing said so, but the port has a GRPCRoute */
     bool is_malformed;
     struct route_request request;
     struct route_target target;

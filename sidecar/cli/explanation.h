@@ -23,6 +23,7 @@ struct explanation_request {
     struct bytes sni;    /* server name of a TLS connection, for TLSRoute; empty: none */
     const struct route_field *fields;
     uint32_t fields_count;
+    bool is_udp; /* where a Service has TCP and UDP on one port: UDP */
 };
 
 /*

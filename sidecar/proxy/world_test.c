@@ -165,7 +165,7 @@ static void attach_routes(struct route_config *own, const struct world_config *c
     cr_assert(!error_is(route_table_compile(&source, &own->table)));
     struct route_service *service = route_services_edit(own->services, 0);
     service->table = own->table;
-    service->ports[0].rules = route_table_find(own->table, 80);
+    service->ports[0].rules = route_table_find(own->table, 80, ROUTE_TRANSPORT_TCP);
     cr_assert_not_null(service->ports[0].rules);
 }
 
