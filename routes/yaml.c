@@ -85,8 +85,14 @@ static struct error check_encoding(struct route_yaml *yaml, struct bytes content
 {
     struct cursor at = {1, 1};
     uint32_t directives = 0;
+    size_t word_bytes =
+        0; /* a word longer than any text may be is refused before libyaml reads it */
     for (size_t i = 0; i < content.size;) {
         uint8_t byte = content.data[i];
+        word_bytes = byte == ' ' || byte == '\n' || byte == '"' || byte == ',' ? 0 : word_bytes + 1;
+        if (word_bytes > ROUTE_SCALAR_BYTES_MAX) {
+            return refuse(yaml, at, "too-long", "a text is longer than 1 MiB");
+        }
         if (byte >= 0x20 && byte < 0x7f) {
             if (byte == '%' && at.column == 1 && ++directives > DIRECTIVES_MAX) {
                 return refuse(yaml, at, "not-yaml", "too many YAML directives");

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -16,6 +17,7 @@ struct sha256 {
     uint32_t state[8];
     uint64_t size; /* bytes so far */
     uint8_t block[64];
+    bool is_fast; /* with the processor's own instructions */
 };
 
 /* Begin. */

@@ -3,6 +3,10 @@
 
 #include <criterion/criterion.h>
 
+#include <string.h>
+
+#include "base/sha256_blocks.h"
+
 static void expect(struct bytes text, size_t split, const char *want)
 {
     struct sha256 sha256;
@@ -36,5 +40,23 @@ Test(sha256, gives_the_digests_of_the_standard)
         for (size_t split = 0; split <= cases[i].text.size; split++) {
             expect(cases[i].text, split, cases[i].want);
         }
+    }
+}
+
+Test(sha256, computes_the_same_with_and_without_the_instructions_of_the_processor)
+{
+    if (!sha256_blocks_is_fast()) {
+        return; /* the examples above were computed in plain C then */
+    }
+    static uint8_t data[20 * SHA256_BLOCK_BYTES];
+    for (size_t i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)(i * i >> 3);
+    }
+    for (size_t count = 0; count <= 20; count++) {
+        uint32_t plain[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+        uint32_t fast[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+        sha256_blocks_portable(plain, data, count);
+        sha256_blocks_fast(fast, data, count);
+        cr_assert_eq(memcmp(plain, fast, sizeof(plain)), 0, "%zu blocks", count);
     }
 }
