@@ -219,6 +219,7 @@ class Loop:
     def __init__(self, host):
         self.host = host
         self.loop = asyncio.new_event_loop()
+        self.tasks = set()
         self.thread = threading.Thread(target=self.body, daemon=True)
 
     def body(self):
@@ -245,14 +246,35 @@ class Loop:
         self.thread.join(5)
         self.loop.close()
 
+    def stop_handlers(self):
+        """Cancel what serves connections now."""
+
+        async def cancel():
+            tasks = list(self.tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self.loop.call_soon_threadsafe(self.loop.set_exception_handler, lambda *_: None)
+        self.run(cancel(), 20)
+
     def run(self, coroutine, timeout=60):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
     def serve(self, handler, address, port, backlog=4096):
         """Start an asyncio stream server; returns its port."""
 
+        async def kept(reader, writer):
+            # asyncio itself only holds a weak reference: a handler that waits for nothing would be collected.
+            task = asyncio.current_task()
+            self.tasks.add(task)
+            try:
+                await handler(reader, writer)
+            finally:
+                self.tasks.discard(task)
+
         async def start():
-            server = await asyncio.start_server(handler, address, port, backlog=backlog)
+            server = await asyncio.start_server(kept, address, port, backlog=backlog)
             return server.sockets[0].getsockname()[1]
 
         return self.run(start())
