@@ -208,6 +208,7 @@ static bool finish_if_over(struct http1 *http1)
 /* The receiving half came to its end. */
 static void complete_receive(struct http1 *http1)
 {
+    CHECK(http1->exchange != NULL);
     http1->receive_state = RECEIVE_COMPLETE;
     http1->exchange->is_receive_over = true;
     if (!is_server(http1) && !http1->exchange->is_send_over) {
@@ -338,7 +339,8 @@ static struct error parse_front(struct http1 *http1, struct buffer *input,
     *ret_data = buffer_front(input);
     *ret_parse = parse(http1, *ret_data, parsed);
     if (*ret_parse == HTTP1_PARSE_MORE && ret_data->size < input->size) {
-        size_t size = input->size < 2 * LIMIT_HEAD_BYTES ? input->size : 2 * LIMIT_HEAD_BYTES;
+        size_t bound = (size_t)2 * LIMIT_HEAD_BYTES;
+        size_t size = input->size < bound ? input->size : bound;
         uint8_t *data = NULL;
         TRY(buffer_reserve(gathered, http1->codec.blocks, size, &data));
         buffer_copy_out(input, size, data);
@@ -682,6 +684,7 @@ static struct error take(struct http1 *http1, struct buffer *input, uint64_t siz
 static void deliver(struct http1 *http1)
 {
     if (http1->delivery.size > 0) {
+        CHECK(http1->exchange != NULL);
         http1->exchange->events->on_data(http1->exchange, &http1->delivery);
         buffer_clear(&http1->delivery);
     }
@@ -767,6 +770,7 @@ static bool receive_chunk_end(struct http1 *http1, struct buffer *input, enum ht
 static struct error receive_chunks(struct http1 *http1, struct buffer *input)
 {
     const struct exchange *exchange = http1->exchange;
+    CHECK(exchange != NULL);
     enum http1_fault fault = HTTP1_FAULT_NONE;
     bool goes_on = true;
     while (goes_on && input->size > 0) {
@@ -803,6 +807,7 @@ static enum http1_parse parse_trailers(struct http1 *http1, struct bytes data,
 static struct error receive_trailers(struct http1 *http1, struct buffer *input)
 {
     struct exchange *exchange = http1->exchange;
+    CHECK(exchange != NULL);
     struct http1_parsed parsed;
     struct buffer gathered = {0};
     struct bytes data = {0};

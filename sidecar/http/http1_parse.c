@@ -809,6 +809,9 @@ static bool is_extensions(struct bytes line)
 
 bool http1_parse_chunk_line(struct bytes line, uint64_t *ret_size, size_t *ret_extension_bytes)
 {
+    if (line.data == NULL) {
+        return false;
+    }
     uint64_t size = 0;
     size_t digits = 0;
     while (digits < line.size && hex_value(line.data[digits]) >= 0) {
@@ -818,7 +821,7 @@ bool http1_parse_chunk_line(struct bytes line, uint64_t *ret_size, size_t *ret_e
         size = size << 4 | (uint64_t)hex_value(line.data[digits]);
         digits++;
     }
-    struct bytes extensions = bytes_skip(line, digits);
+    struct bytes extensions = bytes_make(line.data + digits, line.size - digits);
     if (digits == 0) {
         return false;
     }

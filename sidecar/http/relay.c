@@ -278,7 +278,6 @@ static void run(struct relay *relay)
 {
     bool goes_on = true;
     while (goes_on) {
-        goes_on = false;
         relay->is_input_wanted = false;
         must(codec_receive(relay->server, &relay->server_input));
         if (relay->client != NULL) {
