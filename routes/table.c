@@ -169,6 +169,17 @@ static struct error make_filters(struct compiler *compiler, const struct route *
     return OK;
 }
 
+static const struct route_filter *find_filter(const struct route_table_filter *filters,
+                                              uint32_t count, enum route_filter_type type)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (filters[i].type == type) {
+            return filters[i].source;
+        }
+    }
+    return NULL;
+}
+
 static struct error name_backend(struct compiler *compiler, struct route_table_backend *backend)
 {
     TRY(take_text(arena_format(compiler->arena, "%.*s.%.*s:%u", (int)backend->name.size,
@@ -200,6 +211,7 @@ static struct error make_backend(struct compiler *compiler, const struct route *
     TRY(make_filters(compiler, route, false, &list));
     ret_backend->filters = list.filters;
     ret_backend->filters_count = list.count;
+    ret_backend->redirect = find_filter(list.filters, list.count, ROUTE_FILTER_REQUEST_REDIRECT);
     if (list.has_fault && ret_backend->fault == ROUTE_BACKEND_VALID) {
         ret_backend->fault = ROUTE_BACKEND_FILTER_UNSUPPORTED;
     }
@@ -246,17 +258,6 @@ static struct error make_backends(struct compiler *compiler, struct route_table_
 
 /* ---- Rules ---- */
 
-static const struct route_filter *find_filter(const struct route_table_rule *rule,
-                                              enum route_filter_type type)
-{
-    for (uint32_t i = 0; i < rule->filters_count; i++) {
-        if (rule->filters[i].type == type) {
-            return rule->filters[i].source;
-        }
-    }
-    return NULL;
-}
-
 static struct error name_rule(struct compiler *compiler, struct route_table_rule *rule)
 {
     const struct route_object *object = &rule->route->object;
@@ -282,8 +283,8 @@ static struct error make_rule(struct compiler *compiler, const struct route *rou
     TRY(make_filters(compiler, route, true, &list));
     rule->filters = list.filters;
     rule->filters_count = list.count;
-    rule->redirect = find_filter(rule, ROUTE_FILTER_REQUEST_REDIRECT);
-    rule->cors = find_filter(rule, ROUTE_FILTER_CORS);
+    rule->redirect = find_filter(list.filters, list.count, ROUTE_FILTER_REQUEST_REDIRECT);
+    rule->cors = find_filter(list.filters, list.count, ROUTE_FILTER_CORS);
     if (list.has_fault || source->unsupported == ROUTE_UNSUPPORTED_SECURITY_FILTER) {
         rule->fault = ROUTE_RULE_FILTER_UNSUPPORTED;
     }

@@ -53,6 +53,7 @@ struct route_table_backend {
         *source; /* NULL: the parent Service, as no backendRefs were given */
     const struct route_table_filter *filters;
     uint32_t filters_count;
+    const struct route_filter *redirect; /* in `filters` too; NULL: none */
 };
 
 /* Something that makes every request of a rule fail: 500, gRPC 14. */

@@ -284,21 +284,11 @@ static struct error forward(const struct explained *explained, struct arena *are
     return OK;
 }
 
-static const struct route_filter *find_redirect(const struct route_table_backend *backend)
-{
-    for (uint32_t i = 0; i < backend->filters_count; i++) {
-        if (backend->filters[i].type == ROUTE_FILTER_REQUEST_REDIRECT) {
-            return backend->filters[i].source;
-        }
-    }
-    return NULL;
-}
-
 static struct error explain_backend(const struct route_config *config,
                                     const struct explained *explained, struct arena *arena,
                                     struct explained_backend *backend)
 {
-    const struct route_filter *redirecting = find_redirect(backend->backend);
+    const struct route_filter *redirecting = backend->backend->redirect;
     bool has_any =
         count_endpoints(config, backend->backend, explained->is_udp, &backend->endpoints);
     TRY(forward(explained, arena, backend));

@@ -60,8 +60,12 @@ static struct cluster *find_cluster(struct worker *worker, const struct route_po
 static void aim_at_service(struct worker *worker, const struct route_port *port,
                            struct target *target)
 {
+    bool is_tcp_routed =
+        port->rules != NULL && route_rules_kind(port->rules) == ROUTE_KIND_TCP_ROUTE;
     target->port = port;
-    target->protocol = port->protocol;
+    /* A TCPRoute takes the bytes as they are, whatever the port declares, and the server may speak
+     * first. */
+    target->protocol = is_tcp_routed ? ROUTE_PROTOCOL_TCP : port->protocol;
     target->cluster = find_cluster(worker, port);
     target->parent = target->cluster;
     if (target->cluster == NULL) {

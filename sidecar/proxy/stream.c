@@ -253,7 +253,7 @@ static enum step choose_backend(struct stream *stream)
         start_timer(stream);
     }
     if (rule->redirect != NULL) {
-        stream->is_redirect = true;
+        stream->redirect = rule->redirect->redirect;
         stream->state = STREAM_STATE_REPLY;
         return STEP_NEXT;
     }
@@ -263,6 +263,11 @@ static enum step choose_backend(struct stream *stream)
     }
     if (backend->fault != ROUTE_BACKEND_VALID) {
         return fail(stream, CAUSE_INVALID_BACKEND);
+    }
+    if (backend->redirect != NULL) {
+        stream->redirect = backend->redirect->redirect;
+        stream->state = STREAM_STATE_REPLY;
+        return STEP_NEXT;
     }
     stream->backend = backend;
     const struct snapshot *snapshot = stream->hold->snapshot;
@@ -585,7 +590,7 @@ static enum step reply_opaque(struct stream *stream)
 
 static struct error make_reply(struct stream *stream, struct reply *ret_reply)
 {
-    if (!stream->is_redirect) {
+    if (stream->redirect == NULL) {
         return reply_make(&stream->arena, stream->request, stream->cause, ret_reply);
     }
     const struct filter_request request = {.arena = &stream->arena,
@@ -593,7 +598,7 @@ static struct error make_reply(struct stream *stream, struct reply *ret_reply)
                                            .target = &stream->target,
                                            .service_port = stream->parent->port};
     struct bytes location = {0};
-    const struct route_redirect *redirect = stream->rule->redirect->redirect;
+    const struct route_redirect *redirect = stream->redirect;
     TRY(filter_redirect_location(&request, redirect, stream->request, &location));
     return reply_make_redirect(&stream->arena, stream->request, redirect->status_code, location,
                                ret_reply);

@@ -73,11 +73,11 @@ struct stream {
     bool is_request_whole; /* head, data and trailers have come */
     bool is_body_lost;     /* some data was sent on: the request cannot be sent again */
     bool is_response_begun;
-    bool is_redirect;   /* REPLY answers with the rule's redirect */
     bool is_pool_tried; /* a pooled connection had died: the next one is fresh */
     bool is_fallback;   /* the ClusterIP was dialled for want of endpoints */
 
-    struct message_head *request; /* in the arena, as all below */
+    const struct route_redirect *redirect; /* REPLY answers with it; NULL: with the cause */
+    struct message_head *request;          /* in the arena, as all below */
     struct message_head *request_trailers;
     struct buffer request_data; /* came before there was room for it upstream */
     struct route_target target; /* as matched; only where routes are attached */
