@@ -161,6 +161,7 @@ struct io_fake_peer {
     uint64_t armed_credit;
     bool is_send_whole;
     bool is_send_cancelled;
+    struct bytes sending[SEND_SLICES_MAX]; /* what the kernel reads from until the send is over */
     size_t send_wanted;
     size_t send_done;
     bool is_connect_pending;
@@ -507,18 +508,20 @@ static void finish_send(struct io_fake_peer *peer, int error_number)
     }
 }
 
-/* Copy `size` bytes behind the first `offset` of the queue, as the kernel would: late. */
+/* Copy `size` bytes behind the first `offset` of the send, late, from where they were when it
+ * began: whoever moved or freed them meanwhile took them from the kernel. */
 static void copy_queued(struct io_fake_peer *peer, size_t offset, size_t size)
 {
-    struct buffer *queue = &peer->socket->send_queue;
     for (uint32_t i = 0; size > 0; i++) {
-        const struct slice *slice = buffer_slice(queue, i);
-        if (offset >= slice->size) {
-            offset -= slice->size;
+        CHECK(i < SEND_SLICES_MAX);
+        struct bytes slice = peer->sending[i];
+        CHECK(buffer_slice(&peer->socket->send_queue, i)->data == slice.data);
+        if (offset >= slice.size) {
+            offset -= slice.size;
             continue;
         }
-        size_t part = slice->size - offset < size ? slice->size - offset : size;
-        queue_append(&peer->to_peer, slice->data + offset, part);
+        size_t part = slice.size - offset < size ? slice.size - offset : size;
+        queue_append(&peer->to_peer, slice.data + offset, part);
         peer->socket_sent += part;
         peer->send_done += part;
         size -= part;
@@ -577,7 +580,9 @@ static void start_send(struct io_socket *socket)
     CHECK(!peer->is_shut && !peer->is_closing && !peer->is_connect_pending);
     peer->send_wanted = 0;
     for (uint32_t i = 0; i < socket->send_queue.count && i < SEND_SLICES_MAX; i++) {
-        peer->send_wanted += buffer_slice(&socket->send_queue, i)->size;
+        const struct slice *slice = buffer_slice(&socket->send_queue, i);
+        peer->sending[i] = bytes_make(slice->data, slice->size);
+        peer->send_wanted += slice->size;
     }
     peer->is_send_whole = chance(peer->world, peer->world->faults.send_whole_percent);
     socket->send_in_flight = 1;
