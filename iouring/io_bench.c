@@ -5,7 +5,8 @@
  *
  *   io_bench server REQUEST_BYTES RESPONSE_BYTES
  *   io_bench forward BACKEND TARGET_PORT           BACKEND: uring, epoll
- *   io_bench load PORT CONNECTIONS REQUEST_BYTES RESPONSE_BYTES SECONDS
+ *   io_bench load PORT CONNECTIONS REQUEST_BYTES RESPONSE_BYTES SECONDS [EXCHANGES]
+ *                                                  EXCHANGES of one connection, then a new one
  *
  * Server and forwarder print "port N" and run until they are ended.
  */
@@ -31,7 +32,8 @@ struct bench {
     uint64_t request_bytes;
     uint64_t response_bytes;
     uint64_t exchanges;
-    struct block *filler; /* borrowed by every answer: what is measured is not memcpy */
+    uint64_t exchanges_each; /* of one connection; 0: no end */
+    struct block *filler;    /* borrowed by every answer: what is measured is not memcpy */
 };
 
 static struct bench bench;
@@ -69,6 +71,7 @@ static void send_filler(struct io_socket *socket, uint64_t *left)
 struct party {
     struct io_socket socket;
     bool is_asking;
+    uint64_t exchanges;
     uint64_t to_send;
     uint64_t to_receive;
 };
@@ -80,10 +83,24 @@ static void begin_asking(struct party *party)
     send_filler(&party->socket, &party->to_send);
 }
 
+static void on_party(struct io_socket *socket, uint32_t events);
+
+static void connect_party(struct io *io)
+{
+    struct party *party = calloc(1, sizeof(*party));
+    CHECK(party != NULL);
+    party->is_asking = true;
+    must(io_socket_connect(&party->socket, io, &bench.target, NULL, on_party));
+    io_receive_grant(&party->socket, CREDIT);
+}
+
 static void on_party(struct io_socket *socket, uint32_t events)
 {
     struct party *party = LIST_OWNER(socket, struct party, socket);
     if ((events & IO_EVENT_CLOSED) != 0) {
+        if (party->is_asking && bench.exchanges_each > 0) {
+            connect_party(socket->io);
+        }
         free(party);
         return;
     }
@@ -103,6 +120,10 @@ static void on_party(struct io_socket *socket, uint32_t events)
         }
         if (party->to_receive == 0 && party->is_asking) {
             bench.exchanges++;
+            if (++party->exchanges == bench.exchanges_each) {
+                io_close(socket);
+                return;
+            }
             begin_asking(party);
         } else if (party->to_receive == 0) {
             party->to_receive = bench.request_bytes;
@@ -219,11 +240,7 @@ static void load(uint64_t connections, uint64_t seconds)
 {
     CHECK(connections <= CONNECTIONS_MAX);
     for (uint64_t i = 0; i < connections; i++) {
-        struct party *party = calloc(1, sizeof(*party));
-        CHECK(party != NULL);
-        party->is_asking = true;
-        must(io_socket_connect(&party->socket, bench.io, &bench.target, NULL, on_party));
-        io_receive_grant(&party->socket, CREDIT);
+        connect_party(bench.io);
     }
     uint64_t begin_ns = io_now_exact(bench.io);
     uint64_t end_ns = begin_ns + seconds * CLOCK_NS_PER_S;
@@ -247,10 +264,11 @@ int main(int argc, char **argv)
         bench.target = loopback(number_of(argv[3]));
         start(strcmp(argv[2], "epoll") == 0 ? IO_BACKEND_EPOLL : IO_BACKEND_URING);
         serve(on_accept_forward);
-    } else if (strcmp(role, "load") == 0 && argc == 7) {
+    } else if (strcmp(role, "load") == 0 && (argc == 7 || argc == 8)) {
         bench.target = loopback(number_of(argv[2]));
         bench.request_bytes = number_of(argv[4]);
         bench.response_bytes = number_of(argv[5]);
+        bench.exchanges_each = argc == 8 ? number_of(argv[7]) : 0;
         start(IO_BACKEND_AUTO);
         load(number_of(argv[3]), number_of(argv[6]));
     } else {
