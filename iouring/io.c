@@ -21,8 +21,10 @@
 enum {
     SPLICE_AFTER_BYTES = 256 << 10,
     PUMP_WINDOW_BYTES = 64 << 10, /* received and not yet sent on, for one direction */
-    UNLEND_SOCKETS_A_TURN = 64,   /* looked at while blocks are scarce */
-    BLOCKS_FOR_ONE_REARM = 8,     /* re-arming all starved receivers at once is a storm */
+    PUMP_WINDOW_BYTES_MIN = 2 << 10,
+    PUMP_SHARES = 256, /* of what is left of the heap's budget: the window of one direction */
+    UNLEND_SOCKETS_A_TURN = 64, /* looked at while blocks are scarce */
+    BLOCKS_FOR_ONE_REARM = 8,   /* re-arming all starved receivers at once is a storm */
     ACCEPTED_CAPACITY_START = 64,
     ACCEPT_RETRY_MS = 100,
 };
@@ -74,6 +76,17 @@ static bool is_sendable(const struct io_socket *socket)
            !socket->is_send_end_wanted;
 }
 
+/* What one direction may have on the way. A stalled one ends up holding it on the heap, so it gets
+ * smaller as the budget is used up: the last one must still find room. */
+static uint64_t pump_window(const struct io *io)
+{
+    uint64_t share = block_pool_heap_room(io->pool) / PUMP_SHARES;
+    if (share >= PUMP_WINDOW_BYTES) {
+        return PUMP_WINDOW_BYTES;
+    }
+    return share > PUMP_WINDOW_BYTES_MIN ? share : PUMP_WINDOW_BYTES_MIN;
+}
+
 static bool is_bulk(const struct io_socket *from)
 {
     return from->bulk_bytes >= SPLICE_AFTER_BYTES && !from->is_splice_refused &&
@@ -97,9 +110,10 @@ static void pump_go_on(struct io_socket *from)
             return;
         }
     }
+    uint64_t window = pump_window(from->io);
     uint64_t on_the_way = from->credit_bytes + to->send_queue.size;
-    if (on_the_way <= PUMP_WINDOW_BYTES / 2) {
-        io_receive_grant(from, PUMP_WINDOW_BYTES - on_the_way);
+    if (on_the_way <= window / 2) {
+        io_receive_grant(from, window - on_the_way);
     }
 }
 

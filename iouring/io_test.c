@@ -74,7 +74,6 @@ static uint8_t pattern_at(uint64_t position)
 
 static void send_pattern(struct end *end)
 {
-    struct io *io = end->world->io;
     while (end->sent_pattern < end->to_send && io_socket_unsent(&end->socket) < (256 << 10)) {
         uint8_t bytes[1500];
         uint64_t left = end->to_send - end->sent_pattern;
@@ -83,7 +82,8 @@ static void send_pattern(struct end *end)
             bytes[i] = pattern_at(end->sent_pattern + i);
         }
         struct buffer buffer = {0};
-        cr_assert(!error_is(buffer_append(&buffer, io_blocks(io), bytes_make(bytes, size))));
+        /* From elsewhere, so that the budget of the thread is left to what is tested. */
+        cr_assert(!error_is(buffer_append(&buffer, block_source_heap(), bytes_make(bytes, size))));
         cr_assert(!error_is(io_send(&end->socket, &buffer)));
         end->sent_pattern += size;
     }
@@ -761,6 +761,35 @@ Test(io, returns_from_splicing_when_messages_are_small)
     on_each(pump_changing, io_options_default());
 }
 
+static void stalled_pumps(struct world *world)
+{
+    /* Far more is on its way to readers that never read than the heap's budget could hold. */
+    world->kernel_bytes = 16 << 10;
+    world->accepted_credit = 2000; /* before the pump decides */
+    for (int i = 0; i < 60; i++) {
+        struct relay relay = relay_create(world);
+        relay.near->socket.is_splice_refused = true;
+        relay.server->manner = MANNER_KEEP;
+        relay.client->to_send += 1 << 20;
+        send_pattern(relay.client);
+        world->accepted = 0;
+    }
+    for (int i = 0; i < 10; i++) {
+        settle(world);
+    }
+    world->kernel_bytes = 0;
+    world->accepted_credit = CREDIT;
+    struct relay healthy = relay_create(world);
+    relay_finish(world, &healthy, 4 << 20);
+}
+
+Test(io, lets_a_stalled_pump_cost_only_itself)
+{
+    struct io_options options = small_pool(16);
+    options.heap_bytes_max = 1 << 20; /* a quarter of 60 full windows */
+    on_each(stalled_pumps, options);
+}
+
 static void pump_end_behind_bytes(struct world *world)
 {
     /* The source ends while the target's reader rests: its last bytes are in the pipe then. */
@@ -1072,6 +1101,50 @@ static void watch_descriptor(struct world *world)
 Test(io, watches_other_descriptors)
 {
     on_each(watch_descriptor, io_options_default());
+}
+
+/* ---- variants of the ring that this kernel would not choose ---- */
+
+static void on_old_ring(void (*behaviour)(struct world *world), struct io_options options)
+{
+    struct world *world = world_create(IO_BACKEND_URING, &options);
+    world->io->has_kernel_credit = false; /* as before 6.17: receives are ended by cancelling */
+    behaviour(world);
+    world_destroy(world);
+}
+
+static void credit_with_overrun(struct world *world)
+{
+    struct end *client = connect_end(world, MANNER_KEEP, 10);
+    world->accepted_to_send = 4 << 20;
+    TURN_UNTIL(world, world->accepted == 1 && client->socket.received.size >= 10);
+    settle(world);
+    uint64_t stopped_at = client->socket.received.size;
+    cr_assert_lt(stopped_at, 4 << 20);
+    settle(world);
+    cr_assert_eq(client->socket.received.size, stopped_at);
+    client->manner = MANNER_SINK;
+    io_receive_grant(&client->socket, CREDIT);
+    TURN_UNTIL(world, client->taken == 4 << 20);
+    cr_assert(!client->is_wrong);
+}
+
+Test(io, stops_receiving_by_cancelling_where_the_kernel_knows_no_credit)
+{
+    on_old_ring(credit_with_overrun, io_options_default());
+    on_old_ring(large_transfer, io_options_default());
+    on_old_ring(stalled_readers, small_pool(16));
+    on_old_ring(pump_changing, io_options_default());
+}
+
+Test(io, spins_before_it_sleeps_and_misses_nothing)
+{
+    struct io_options options = io_options_default();
+    options.spin_ns = 30 * CLOCK_NS_PER_US;
+    on_each(echo, options);
+    on_each(wake_up, options);
+    on_each(time_passes, options);
+    on_each(large_transfer, options);
 }
 
 /* ---- everything at random ---- */

@@ -270,7 +270,9 @@ static void on_socket_op(struct io *io, struct io_op *op, const struct io_uring_
          * (survives_closes_at_any_moment, keeps_its_books_through_random_churn). */
         io_op_finish(io, op);
         if (cqe->res == -EALREADY) {
-            socket->is_receive_disarming = false; /* it was busy with data: ask again */
+            /* The target was busy with data: ask again, if it does not end by itself. */
+            socket->is_receive_disarming = false;
+            socket->is_unlend_wanted &= !socket->send_op.is_in_kernel;
             io_mark_dirty(socket);
         }
         break;
