@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-    SEEDS = 1000, /* of each way of forwarding */
+    SEEDS = 1000 / OUTRIGGER_TEST_DIVISOR, /* of each way of forwarding */
     WINDOW_BYTES = 8 << 10,
     CONNECT_TIMEOUT_MS = 5000,
     TURNS_MAX = 400000,

@@ -8,7 +8,7 @@
 #include "iouring/io_fake.h"
 
 enum {
-    SEEDS = 1500,
+    SEEDS = 1500 / OUTRIGGER_TEST_DIVISOR,
     SESSIONS = 14,
     STEPS = 250,
     UNSENT_MAX = 64 << 10,

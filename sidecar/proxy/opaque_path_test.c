@@ -574,7 +574,7 @@ static void run_crowd(uint64_t seed)
 
 Test(opaque_path, conserves_the_bytes_of_a_crowd, .timeout = 120)
 {
-    for (uint64_t seed = 0; seed < 1500; seed++) {
+    for (uint64_t seed = 0; seed < 1500 / OUTRIGGER_TEST_DIVISOR; seed++) {
         run_crowd(seed);
     }
 }
