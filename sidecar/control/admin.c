@@ -130,6 +130,19 @@ static const char *interception_name(enum control_interception interception)
     return "unknown";
 }
 
+static struct json *json_notices(const struct control *control)
+{
+    struct json *list = json_new_array();
+    if (control_is_bypassed(control)) {
+        json_push(
+            list,
+            json_new_text(
+                "endpoints are dialled, never a ClusterIP, so routes never apply; where Cilium "
+                "is the reason, set socketLB.hostNamespaceOnly=true"));
+    }
+    return list;
+}
+
 static void get_status(const struct admin_call *admin, const struct message_head *head)
 {
     (void)head;
@@ -152,6 +165,7 @@ static void get_status(const struct admin_call *admin, const struct message_head
         json, "ioRemedy",
         json_new_text(control->probe.refusal == IO_REFUSAL_NONE ? NULL : control->probe.remedy));
     json_put(json, "interception", json_new_text(interception_name(control->interception)));
+    json_put(json, "notices", json_notices(control));
     json_put(json, "draining", json_new_boolean(control->state != CONTROL_RUNNING));
     json_put(
         json, "uptimeSeconds",

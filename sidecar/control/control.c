@@ -28,7 +28,8 @@ enum {
     LOG_BATCH_BYTES = 64 * 1024,
     LOG_MS = 20, /* while lines come; a ring that falls asleep wakes us */
     DRAIN_LOOK_MS = 20,
-    STOP_MS = 1000, /* for the kernel to hand everything back at the end */
+    STOP_MS = 1000,          /* for the kernel to hand everything back at the end */
+    BYPASS_CONNECTIONS = 20, /* before it is said that nobody dials a ClusterIP */
     SELF_TEST_MS = 2000,
     SELF_TEST_TIMEOUT_MS = 1000,
     HEALTH_CONNECTIONS_MAX = 64,
@@ -237,6 +238,14 @@ uint32_t control_not_ready(const struct control *control, char *text, size_t siz
     return count;
 }
 
+bool control_is_bypassed(const struct control *control)
+{
+    return stats_destination_sum(control->stats, control->workers_count,
+                                 STATS_DESTINATION_CLUSTER_IP) == 0 &&
+           stats_destination_sum(control->stats, control->workers_count,
+                                 STATS_DESTINATION_ENDPOINT) >= BYPASS_CONNECTIONS;
+}
+
 static double process_cpu_seconds(void)
 {
     struct rusage usage;
@@ -308,6 +317,8 @@ uint32_t control_gauges(const struct control *control, struct stats_gauge *ret_g
           control->interception == CONTROL_INTERCEPTION_UNKNOWN
               ? -1
               : control->interception == CONTROL_INTERCEPTION_PASSED);
+    GAUGE("outrigger_cluster_ip_bypassed", "1 when endpoints are dialled and never a ClusterIP.",
+          control_is_bypassed(control));
     COUNTER("outrigger_log_lines_dropped_total", "Lines dropped because a log ring was full.",
             logs_dropped(control));
     COUNTER("process_cpu_seconds_total", "User and system time.", process_cpu_seconds());

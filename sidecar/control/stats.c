@@ -57,6 +57,7 @@ struct stats {
     struct stats_cell received[STATS_DIRECTION_COUNT];
     struct stats_cell sent[STATS_DIRECTION_COUNT];
     struct stats_cell refused[CAUSE_COUNT];
+    struct stats_cell destinations[STATS_DESTINATION_COUNT];
     struct stats_cell folded;
     _Atomic uint32_t count;
     struct series *_Atomic all[STATS_SERIES_MAX + SERIES_KIND_COUNT];
@@ -259,6 +260,11 @@ void stats_count_connection(struct stats *stats, enum stats_direction direction,
 void stats_set_active(struct stats *stats, enum stats_direction direction, uint64_t connections)
 {
     stats_set(&stats->active[direction], connections);
+}
+
+void stats_count_destination(struct stats *stats, enum stats_destination destination)
+{
+    stats_add(&stats->destinations[destination], 1);
 }
 
 void stats_count_endpoint_failure(struct stats *stats, struct bytes backend, enum cause cause)
@@ -602,6 +608,19 @@ static void print_refused(struct stats *const *workers, uint32_t count, struct s
     }
 }
 
+static void print_destinations(struct stats *const *workers, uint32_t count,
+                               struct stats_text *text)
+{
+    static const char *const kinds[STATS_DESTINATION_COUNT] = {"cluster_ip", "endpoint", "other"};
+    print_family(text, "outrigger_outbound_destinations_total", "counter",
+                 "Outbound connections by what they were dialled to.");
+    for (uint32_t i = 0; i < STATS_DESTINATION_COUNT; i++) {
+        stats_print(
+            text, "outrigger_outbound_destinations_total{kind=\"%s\"} %llu\n", kinds[i],
+            (unsigned long long)stats_destination_sum(workers, count, (enum stats_destination)i));
+    }
+}
+
 static void print_gauges(const struct stats_gauge *gauges, uint32_t count, struct stats_text *text)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -626,6 +645,7 @@ void stats_write_prometheus(struct stats *const *workers, uint32_t workers_count
                  "From the head to the last byte.");
     print_kind(workers, workers_count, SERIES_DURATION, text);
     print_connections(workers, workers_count, text);
+    print_destinations(workers, workers_count, text);
     print_family(text, "outrigger_endpoint_failures_total", "counter",
                  "Failed attempts at an endpoint.");
     print_kind(workers, workers_count, SERIES_ENDPOINT_FAILURE, text);
@@ -672,4 +692,10 @@ uint64_t stats_active_sum(struct stats *const *workers, uint32_t workers_count)
 uint64_t stats_folded_sum(struct stats *const *workers, uint32_t workers_count)
 {
     return SUM(workers, workers_count, folded);
+}
+
+uint64_t stats_destination_sum(struct stats *const *workers, uint32_t workers_count,
+                               enum stats_destination destination)
+{
+    return SUM(workers, workers_count, destinations[destination]);
 }

@@ -62,6 +62,14 @@ struct stats_request_key {
     uint8_t grpc_status;  /* STATS_NO_GRPC when it is no gRPC */
 };
 
+/* What outbound connections are dialled to. */
+enum stats_destination {
+    STATS_DESTINATION_CLUSTER_IP,
+    STATS_DESTINATION_ENDPOINT, /* an endpoint of a Service that has a ClusterIP */
+    STATS_DESTINATION_OTHER,
+    STATS_DESTINATION_COUNT
+};
+
 enum {
     STATS_NO_GRPC = 255
 };
@@ -84,6 +92,9 @@ void stats_count_request(struct stats *stats, const struct stats_request_key *ke
 void stats_count_connection(struct stats *stats, enum stats_direction direction,
                             enum stats_protocol protocol, bool tls);
 void stats_set_active(struct stats *stats, enum stats_direction direction, uint64_t connections);
+
+/* What an outbound connection was dialled to. */
+void stats_count_destination(struct stats *stats, enum stats_destination destination);
 
 /* An attempt at `backend` failed; and a connection or request that we refused. */
 void stats_count_endpoint_failure(struct stats *stats, struct bytes backend, enum cause cause);
@@ -139,6 +150,10 @@ uint64_t stats_rule_hits_sum(struct stats *const *workers, uint32_t workers_coun
 
 /* Connections open now, over all workers. */
 uint64_t stats_active_sum(struct stats *const *workers, uint32_t workers_count);
+
+/* Outbound connections dialled to `destination`, over all workers. */
+uint64_t stats_destination_sum(struct stats *const *workers, uint32_t workers_count,
+                               enum stats_destination destination);
 
 /* Series that were folded into "other", over all workers. */
 uint64_t stats_folded_sum(struct stats *const *workers, uint32_t workers_count);

@@ -38,6 +38,8 @@ Test(stats, sums_equal_series_of_all_workers)
     stats_set_active(workers[0], STATS_INBOUND, 2);
     stats_set_active(workers[1], STATS_INBOUND, 3);
     stats_count_refused(workers[1], CAUSE_LOOP);
+    stats_count_destination(workers[0], STATS_DESTINATION_ENDPOINT);
+    stats_count_destination(workers[1], STATS_DESTINATION_ENDPOINT);
     stats_count_endpoint_failure(workers[0], BYTES("web.shop:80"), CAUSE_CONNECT_REFUSED);
     struct stats_gauge gauges[] = {{"outrigger_config_generation", "Now in force.", false, 3}};
     struct stats_text text = {0};
@@ -57,6 +59,8 @@ Test(stats, sums_equal_series_of_all_workers)
         &text,
         "outrigger_endpoint_failures_total{backend=\"web.shop:80\",cause=\"connect_refused\"} 1\n");
     expect_line(&text, "# TYPE outrigger_config_generation gauge\noutrigger_config_generation 3\n");
+    expect_line(&text, "outrigger_outbound_destinations_total{kind=\"endpoint\"} 2\n");
+    expect_line(&text, "outrigger_outbound_destinations_total{kind=\"cluster_ip\"} 0\n");
     cr_assert_eq(stats_active_sum(workers, 2), 5);
     stats_text_finish(&text);
     stats_destroy(workers[0]);

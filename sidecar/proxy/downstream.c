@@ -162,8 +162,26 @@ const struct target *downstream_target(struct downstream *downstream)
 
 /* ---- which protocol it speaks ---- */
 
+/* Does anybody dial a ClusterIP? Where a socket-level load balancer rewrites addresses before the
+ * redirection, nobody does, and no route ever matches (design 6). */
+static void count_destination(struct downstream *downstream)
+{
+    if (downstream->listener->source->kind != LISTENER_OUTBOUND) {
+        return;
+    }
+    const struct target *target = downstream_target(downstream);
+    enum stats_destination destination = STATS_DESTINATION_OTHER;
+    if (target->port != NULL) {
+        destination = STATS_DESTINATION_CLUSTER_IP;
+    } else if (target->parent != NULL && target->parent->cluster_ip != NULL) {
+        destination = STATS_DESTINATION_ENDPOINT;
+    }
+    stats_count_destination(downstream->worker->options.stats, destination);
+}
+
 static void count_connection(struct downstream *downstream, enum stats_protocol protocol)
 {
+    count_destination(downstream);
     downstream->protocol = (uint8_t)protocol;
     stats_count_connection(downstream->worker->options.stats, downstream->direction, protocol,
                            downstream->connection.transport.filter != NULL);
