@@ -136,6 +136,9 @@ static struct error add_filter(struct compiler *compiler, const struct route *ro
         list->has_fault = true;
         return OK;
     }
+    /* The data path does not ask anybody yet, and a request that nobody asked about must not pass.
+     */
+    list->has_fault |= source->type == ROUTE_FILTER_EXTERNAL_AUTH;
     if (reference != NULL) {
         struct route_table_backend *backend =
             arena_alloc_zero(compiler->arena, 1, sizeof(*backend));
@@ -145,8 +148,7 @@ static struct error add_filter(struct compiler *compiler, const struct route *ro
         TRY(make_backend(compiler, route, reference, backend));
         filter.backend = backend;
         if (backend->fault != ROUTE_BACKEND_VALID) {
-            /* A mirror without a target is left out; an authorisation without one fails closed. */
-            list->has_fault |= source->type == ROUTE_FILTER_EXTERNAL_AUTH;
+            /* A mirror without a target is left out. */
             return OK;
         }
     }

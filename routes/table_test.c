@@ -110,7 +110,7 @@ Test(table, names_rules_and_backends_for_metrics)
     route_table_unref(table);
 }
 
-Test(table, drops_dead_mirrors_and_fails_dead_authorisation)
+Test(table, drops_dead_mirrors_and_fails_what_would_have_to_ask)
 {
     static const struct route_mirror mirrors[] = {{.backend = WEB}, {.backend = GONE}};
     static const struct route_external_auth authorisation = {.backend = GONE};
