@@ -255,10 +255,12 @@ static void *run(void *argument)
     pthread_setname_np(pthread_self(), "builder");
     builder->start_error = open_thread(builder);
     bool is_open = !error_is(builder->start_error);
-    pthread_barrier_wait(&builder->ready);
-    if (!is_open) {
+    if (!is_open) { /* before anybody learns of it and looks at io */
         io_destroy(builder->io);
         builder->io = NULL;
+    }
+    pthread_barrier_wait(&builder->ready);
+    if (!is_open) {
         return NULL;
     }
     while (!builder->is_stopping) {
@@ -299,8 +301,8 @@ struct error builder_start(struct builder *builder)
         return error_from_errno(failure);
     }
     builder->is_started = true;
-    pthread_barrier_wait(&builder->ready);
-    pthread_barrier_destroy(&builder->ready);
+    pthread_barrier_wait(
+        &builder->ready); /* destroyed when the thread has left it: after the join */
     return builder->start_error;
 }
 
@@ -340,6 +342,7 @@ void builder_destroy(struct builder *builder)
             io_post(builder->io, &stop.message);
         }
         pthread_join(builder->thread, NULL);
+        pthread_barrier_destroy(&builder->ready);
         io_destroy(builder->io);
     }
     route_config_unref(builder->config);
