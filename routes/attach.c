@@ -624,19 +624,40 @@ static void add_condition(struct route_attachments *attachments, struct route_co
     conditions[attachments->conditions_count++] = condition;
 }
 
-/* "Service shop/web:80#http". */
+static uint8_t *put(uint8_t *out, struct bytes text)
+{
+    if (text.size > 0) {
+        memcpy(out, text.data, text.size);
+    }
+    return out + text.size;
+}
+
+/* "Service shop/web:80#http"; put together by hand, as there is one for every reference of every
+ * route. */
 static struct bytes name_parent(struct route_attachments *attachments,
                                 const struct route_parent_ref *ref)
 {
-    char port[8] = "";
-    if (ref->port != 0) {
-        snprintf(port, sizeof(port), ":%u", ref->port);
+    enum {
+        REST_BYTES = 32
+    }; /* blank, slash, colon, digits of the port, '#' and NUL */
+
+    size_t most = ref->kind.size + ref->namespace.size + ref->name.size + ref->section_name.size;
+    uint8_t *text = arena_alloc(attachments->arena, most + REST_BYTES);
+    if (text == NULL) {
+        attachments->is_out_of_memory = true;
+        return BYTES("");
     }
-    return bytes_from_string(
-        SAY(attachments, "%s %s/%s%s%s%s", (const char *)ref->kind.data,
-            (const char *)ref->namespace.data, (const char *)ref->name.data, port,
-            ref->section_name.size > 0 ? "#" : "",
-            ref->section_name.size > 0 ? (const char *)ref->section_name.data : ""));
+    uint8_t *end = put(put(text, ref->kind), BYTES(" "));
+    end = put(put(put(end, ref->namespace), BYTES("/")), ref->name);
+    if (ref->port != 0) {
+        end = put(end, BYTES(":"));
+        end += bytes_print_decimal(ref->port, end);
+    }
+    if (ref->section_name.size > 0) {
+        end = put(put(end, BYTES("#")), ref->section_name);
+    }
+    *end = '\0';
+    return bytes_make(text, (size_t)(end - text));
 }
 
 /* The reason and text for a backend that cannot be served, as Gateway API names it. */

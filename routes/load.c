@@ -10,6 +10,7 @@
 #include "routes/load.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,7 @@
 #include "routes/decode.h"
 #include "routes/files.h"
 #include "routes/schema.h"
+#include "routes/text.h"
 #include "routes/yaml.h"
 
 enum {
@@ -238,11 +240,37 @@ static void complain(struct source *source, const struct route_node *node, const
     source->is_refused = true;
 }
 
-static void warn_unknown(struct source *source, const struct route_node *node, struct bytes version,
-                         struct bytes kind)
+/* The kind, or else the version, that was probably meant; NULL: no idea. */
+static const char *suggest_kind(struct bytes group, struct bytes kind, char *out, size_t size)
 {
+    size_t count = 0;
+    const struct route_schema *schemas = route_schemas(&count);
+    uint32_t best = ROUTE_TEXT_FAR;
+    const char *suggestion = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const struct route_schema *schema = &schemas[i];
+        bool is_kind = bytes_equal(kind, bytes_from_string(schema->kind_name));
+        if (is_kind && best != 0) {
+            size_t version = strcspn(schema->versions, " ");
+            snprintf(out, size, "apiVersion: %s%s%.*s", schema->group,
+                     schema->group[0] == '\0' ? "" : "/", (int)version, schema->versions);
+            suggestion = out;
+            best = 0;
+        } else if (bytes_equal(group, bytes_from_string(schema->group)) &&
+                   route_text_is_nearer(kind, bytes_from_string(schema->kind_name), &best)) {
+            snprintf(out, size, "kind: %s", schema->kind_name);
+            suggestion = out;
+        }
+    }
+    return suggestion;
+}
+
+static void warn_unknown(struct source *source, const struct route_node *node, struct bytes version,
+                         struct bytes group, struct bytes kind)
+{
+    char suggestion[160];
     route_diagnostics_add(&source->diagnostics, ROUTE_SEVERITY_WARNING, place_of(source, node),
-                          "unknown-kind", NULL,
+                          "unknown-kind", suggest_kind(group, kind, suggestion, sizeof(suggestion)),
                           "kind %.*s of %.*s is not known here and is ignored", (int)kind.size,
                           (const char *)kind.data, (int)version.size, (const char *)version.data);
 }
@@ -280,7 +308,7 @@ static struct error load_object(const struct loader *loader, struct source *sour
         return decode_object(loader, source, node, schema);
     }
     if (!route_schema_is_foreign(group, kind)) {
-        warn_unknown(source, node, api_version, kind);
+        warn_unknown(source, node, api_version, group, kind);
     }
     return OK;
 }
@@ -386,29 +414,6 @@ static struct error take_source(struct loader *loader, const struct route_file *
 
 /* ---- all objects ---- */
 
-/* An object with its place in the order of files and places. */
-struct listed {
-    const struct source_object *item;
-    uint32_t order;
-};
-
-static int compare_identity(const struct route_object *a, const struct route_object *b)
-{
-    if (a->kind != b->kind) {
-        return a->kind < b->kind ? -1 : 1;
-    }
-    int order = bytes_compare(a->namespace, b->namespace);
-    return order != 0 ? order : bytes_compare(a->name, b->name);
-}
-
-static int compare_listed(const void *left, const void *right)
-{
-    const struct listed *a = left;
-    const struct listed *b = right;
-    int order = compare_identity(a->item->object, b->item->object);
-    return order != 0 ? order : (a->order > b->order) - (a->order < b->order);
-}
-
 static void complain_twice(struct loader *loader, const struct route_object *first,
                            const struct route_object *second)
 {
@@ -420,24 +425,44 @@ static void complain_twice(struct loader *loader, const struct route_object *fir
         (const char *)second->name.data, first->position.file, first->position.line);
 }
 
-/* Drop repetitions from `objects`: what is there twice with one content counts once; with two, it
- * is an error. */
-static void drop_repetitions(struct loader *loader, struct listed *listed, uint32_t count,
-                             const struct route_object **objects)
+/* Which object of that kind and name came first: open addressing, for sorting 20,000 names takes
+ * longer than all the rest. */
+struct seen {
+    const struct source_object **slots;
+    uint32_t mask;
+};
+
+static bool is_same_identity(const struct route_object *a, const struct route_object *b)
 {
-    if (count > 0) {
-        qsort(listed, count, sizeof(*listed), compare_listed);
+    return a->kind == b->kind && bytes_equal(a->name, b->name) &&
+           bytes_equal(a->namespace, b->namespace);
+}
+
+/* The slot of the object with the identity of `item`, or the free one where it would go. */
+static const struct source_object **find_seen(const struct seen *seen,
+                                              const struct source_object *item)
+{
+    uint64_t hash[2] = {item->object->kind, 1};
+    mix(hash, item->object->namespace.data, item->object->namespace.size);
+    mix(hash, item->object->name.data, item->object->name.size);
+    uint32_t at = (uint32_t)((hash[0] ^ hash[1]) >> 32) & seen->mask;
+    while (seen->slots[at] != NULL && !is_same_identity(seen->slots[at]->object, item->object)) {
+        at = (at + 1) & seen->mask;
     }
-    for (uint32_t i = 1; i < count; i++) {
-        const struct source_object *before = listed[i - 1].item;
-        const struct source_object *here = listed[i].item;
-        if (compare_identity(before->object, here->object) != 0) {
-            continue;
-        }
-        if (memcmp(before->content, here->content, sizeof(here->content)) != 0) {
-            complain_twice(loader, before->object, here->object);
-        }
-        objects[listed[i].order] = NULL;
+    return &seen->slots[at];
+}
+
+/* What is there twice with one content counts once; with two, it is an error. */
+static void gather_object(struct loader *loader, const struct seen *seen,
+                          const struct source_object *item)
+{
+    struct route_config *config = loader->config;
+    const struct source_object **slot = find_seen(seen, item);
+    if (*slot == NULL) {
+        *slot = item;
+        config->objects[config->objects_count++] = item->object;
+    } else if (memcmp((*slot)->content, item->content, sizeof(item->content)) != 0) {
+        complain_twice(loader, (*slot)->object, item->object);
     }
 }
 
@@ -448,26 +473,22 @@ static struct error gather_objects(struct loader *loader)
     for (uint32_t i = 0; i < config->sources_count; i++) {
         count += config->sources[i]->count;
     }
-    struct listed *listed = calloc(count + 1, sizeof(*listed));
+    uint32_t size = 16;
+    while (size < count * 2) {
+        size *= 2;
+    }
+    struct seen seen = {calloc(size, sizeof(*seen.slots)), size - 1};
     config->objects = arena_alloc_zero(&config->arena, count, sizeof(*config->objects));
-    if (config->objects == NULL || listed == NULL) {
-        free(listed);
+    if (config->objects == NULL || seen.slots == NULL) {
+        free(seen.slots);
         return no_memory();
     }
-    uint32_t order = 0;
     for (uint32_t i = 0; i < config->sources_count; i++) {
-        for (uint32_t o = 0; o < config->sources[i]->count; o++, order++) {
-            listed[order] = (struct listed){&config->sources[i]->objects[o], order};
-            config->objects[order] = listed[order].item->object;
+        for (uint32_t o = 0; o < config->sources[i]->count; o++) {
+            gather_object(loader, &seen, &config->sources[i]->objects[o]);
         }
     }
-    drop_repetitions(loader, listed, count, config->objects);
-    free(listed);
-    for (uint32_t i = 0; i < count; i++) {
-        if (config->objects[i] != NULL) {
-            config->objects[config->objects_count++] = config->objects[i];
-        }
-    }
+    free(seen.slots);
     config->stats.objects = config->objects_count;
     return OK;
 }

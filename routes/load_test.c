@@ -145,6 +145,38 @@ Test(load, does_not_refuse_what_a_cluster_is_full_of)
     }
 }
 
+Test(load, suggests_the_kind_or_version_that_was_meant)
+{
+    static const struct {
+        const char *text;
+        const char *suggestion; /* NULL: nothing is said at all */
+    } cases[] = {
+        {"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoutes\nmetadata: {name: a}\n",
+         "kind: HTTPRoute"},
+        {"apiVersion: v1\nkind: Servise\nmetadata: {name: a}\n", "kind: Service"},
+        {"apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: HTTPRoute\nmetadata: {name: a}\n",
+         "apiVersion: gateway.networking.k8s.io/v1"},
+        {"apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: a}\n",
+         "apiVersion: discovery.k8s.io/v1"},
+        {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n", NULL},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct scratch scratch;
+        scratch_init(&scratch);
+        scratch_write(&scratch, "x.yaml", cases[i].text);
+        scratch_load(&scratch);
+        cr_assert(!error_is(scratch.error));
+        const struct route_diagnostic *found = scratch_find(&scratch, "unknown-kind");
+        cr_assert_eq(found != NULL, cases[i].suggestion != NULL, "%s", cases[i].text);
+        if (found != NULL) {
+            cr_assert_not_null(found->suggestion, "%s", cases[i].text);
+            cr_assert_str_eq(found->suggestion, cases[i].suggestion);
+        }
+        scratch_finish(&scratch);
+    }
+}
+
 Test(load, leaves_single_invalid_routes_out_when_asked_to)
 {
     struct scratch scratch;
