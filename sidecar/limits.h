@@ -74,6 +74,7 @@ enum {
     /* Of one worker. */
     STREAMS_PER_CONNECTION = 2,
     UPSTREAMS_PER_CONNECTION = 2,
+    SHARED_EXCHANGES_MAX = 100, /* at once on one upstream connection */
     CLUSTERS_MAX = 8 * 1024,
     ENDPOINTS_MAX = 64 * 1024,
     CLUSTER_CONNECTIONS_MAX = 16 * 1024,

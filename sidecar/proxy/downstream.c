@@ -2,7 +2,6 @@
 #include "proxy/downstream.h"
 
 #include "base/check.h"
-#include "http/opaque.h"
 #include "limits.h"
 #include "proxy/detect.h"
 #include "proxy/stream.h"
@@ -245,20 +244,20 @@ static void watch_head(struct downstream *downstream)
     }
 }
 
-static void start_http1(struct downstream *downstream)
+static void start_http(struct downstream *downstream, enum codec_protocol protocol)
 {
     struct worker *worker = downstream->worker;
     struct codec *codec = NULL;
-    const struct http1_options options = {.date = worker->date};
-    struct error error = http1_create(CODEC_ROLE_SERVER, &codec_events, &downstream->connection,
-                                      io_blocks(worker->io), &options, &codec);
+    struct error error = worker->codecs[protocol](worker, CODEC_ROLE_SERVER, &codec_events,
+                                                  &downstream->connection, &codec);
     if (error_is(error)) {
         stats_count_refused(worker->options.stats, CAUSE_LIMIT_BUFFER);
         downstream_abort(downstream);
         return;
     }
     downstream->state = DOWNSTREAM_STATE_CODEC;
-    count_connection(downstream, STATS_PROTOCOL_HTTP1);
+    count_connection(downstream,
+                     protocol == CODEC_HTTP2 ? STATS_PROTOCOL_HTTP2 : STATS_PROTOCOL_HTTP1);
     start_timer(downstream, DOWNSTREAM_IDLE_NS);
     if (worker->is_draining) {
         codec_drain(codec);
@@ -270,11 +269,22 @@ static void start_http1(struct downstream *downstream)
     }
 }
 
+/* Without an HTTP/2 codec its bytes pass through. */
+static void start_http2(struct downstream *downstream)
+{
+    if (downstream->worker->codecs[CODEC_HTTP2] != NULL) {
+        start_http(downstream, CODEC_HTTP2);
+    } else {
+        start_opaque(downstream);
+    }
+}
+
 FALLIBLE downstream_start_opaque_codec(struct downstream *downstream)
 {
     struct codec *codec = NULL;
-    TRY(opaque_create(CODEC_ROLE_SERVER, &codec_events, &downstream->connection,
-                      io_blocks(downstream->worker->io), &codec));
+    struct worker *worker = downstream->worker;
+    TRY(worker->codecs[CODEC_OPAQUE](worker, CODEC_ROLE_SERVER, &codec_events,
+                                     &downstream->connection, &codec));
     connection_set_codec(&downstream->connection, codec);
     if (downstream->is_ended) {
         connection_on_end(&downstream->connection, CODEC_END_CLEAN);
@@ -292,9 +302,11 @@ static void detect_now(struct downstream *downstream)
         }
         break;
     case DETECT_HTTP1:
-        start_http1(downstream);
+        start_http(downstream, CODEC_HTTP1);
         break;
     case DETECT_HTTP2:
+        start_http2(downstream);
+        break;
     case DETECT_TLS:
     case DETECT_OPAQUE:
         start_opaque(downstream);
@@ -330,7 +342,11 @@ static void decide_protocol(struct downstream *downstream)
     const struct target *target = downstream_target(downstream);
     switch (target->protocol) {
     case ROUTE_PROTOCOL_HTTP:
-        start_http1(downstream);
+        start_http(downstream, CODEC_HTTP1);
+        return;
+    case ROUTE_PROTOCOL_HTTP2:
+    case ROUTE_PROTOCOL_GRPC:
+        start_http2(downstream);
         return;
     case ROUTE_PROTOCOL_UNDECLARED:
         if (target->parent != NULL && !is_server_first(downstream->worker, target)) {
@@ -339,8 +355,6 @@ static void decide_protocol(struct downstream *downstream)
             return;
         }
         break;
-    case ROUTE_PROTOCOL_HTTP2:
-    case ROUTE_PROTOCOL_GRPC:
     case ROUTE_PROTOCOL_TCP:
     case ROUTE_PROTOCOL_TLS:
     case ROUTE_PROTOCOL_HTTPS:

@@ -47,6 +47,7 @@ static struct stream *take_stream(struct downstream *downstream)
     }
     stream->generation = stream->hold->snapshot->generation;
     stream->attempt.stream = stream;
+    list_init(&stream->attempt.of_upstream);
     list_init(&stream->open);
     list_init(&stream->of_downstream);
     list_append(&worker->streams, &stream->open);
@@ -503,17 +504,39 @@ static enum step try_next(struct stream *stream, struct error error)
     return STEP_NEXT;
 }
 
+/* What the backend's port declares, else HTTP/2 under a GRPCRoute, else what the client speaks. */
+static enum codec_protocol choose_protocol(const struct stream *stream)
+{
+    if (stream->is_opaque) {
+        return CODEC_OPAQUE;
+    }
+    enum codec_protocol protocol =
+        stream->request->version == MESSAGE_HTTP_2 ? CODEC_HTTP2 : CODEC_HTTP1;
+    if (stream->rule != NULL && stream->rule->route->object.kind == ROUTE_KIND_GRPC_ROUTE) {
+        protocol = CODEC_HTTP2;
+    }
+    if (stream->cluster != NULL && stream->cluster->protocol == ROUTE_PROTOCOL_HTTP) {
+        protocol = CODEC_HTTP1;
+    } else if (stream->cluster != NULL && (stream->cluster->protocol == ROUTE_PROTOCOL_HTTP2 ||
+                                           stream->cluster->protocol == ROUTE_PROTOCOL_GRPC)) {
+        protocol = CODEC_HTTP2;
+    }
+    return stream->worker->codecs[protocol] == NULL ? CODEC_HTTP1 : protocol;
+}
+
 static enum step connect_upstream(struct stream *stream)
 {
     struct worker *worker = stream->worker;
     struct attempt *attempt = &stream->attempt;
-    enum codec_protocol protocol = stream->is_opaque ? CODEC_OPAQUE : CODEC_HTTP1;
+    enum codec_protocol protocol = choose_protocol(stream);
     if (attempt->endpoint != NULL && !stream->is_opaque && !stream->is_pool_tried) {
-        struct upstream *idle = conn_pool_take(&worker->pool, attempt->endpoint, protocol);
-        if (idle != NULL) {
-            idle->attempt = attempt;
-            idle->state = UPSTREAM_STATE_BUSY;
-            attempt->upstream = idle;
+        struct upstream *pooled = conn_pool_take(&worker->pool, attempt->endpoint, protocol);
+        if (pooled != NULL) {
+            upstream_attach(pooled, attempt);
+            attempt->upstream = pooled;
+            if (pooled->state == UPSTREAM_STATE_CONNECTING) {
+                return STEP_WAIT;
+            }
             stream->connected_ns = io_now(worker->io);
             stream->state = STREAM_STATE_EXCHANGE;
             return STEP_NEXT;
@@ -774,7 +797,7 @@ void stream_finish_attempt(struct stream *stream)
 {
     struct upstream *upstream = stream->attempt.upstream;
     stream->attempt.upstream = NULL;
-    upstream_release(upstream);
+    upstream_release(upstream, &stream->attempt);
     leave_endpoint(stream);
 }
 
@@ -783,12 +806,8 @@ void stream_cancel_attempt(struct stream *stream)
     struct upstream *upstream = stream->attempt.upstream;
     if (upstream != NULL) {
         stream->attempt.upstream = NULL;
-        if (upstream->state == UPSTREAM_STATE_CONNECTING) {
-            upstream_close(upstream);
-        } else {
-            exchange_reset(&stream->attempt.exchange, EXCHANGE_RESET_CANCEL);
-            upstream_abort(upstream);
-        }
+        exchange_reset(&stream->attempt.exchange, EXCHANGE_RESET_CANCEL);
+        upstream_cancel(upstream, &stream->attempt);
     }
     leave_endpoint(stream);
     stream->is_request_sent = false;

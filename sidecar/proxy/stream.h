@@ -48,6 +48,7 @@ struct attempt {
     struct stream *stream;     /* borrowed: embeds this */
     struct upstream *upstream; /* borrowed: its slab's; NULL: none now */
     struct endpoint *endpoint; /* held by endpoint_begin; NULL: none, or a bare address */
+    struct list of_upstream;
 };
 
 struct stream {

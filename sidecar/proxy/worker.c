@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "http/opaque.h"
 #include "limits.h"
 #include "proxy/downstream.h"
 #include "proxy/stream.h"
@@ -143,6 +144,23 @@ static void on_endpoint_gone(struct endpoint *endpoint)
     conn_pool_close_endpoint(endpoint);
 }
 
+/* ---- codecs ---- */
+
+static struct error make_opaque(struct worker *worker, enum codec_role role,
+                                const struct codec_events *events, struct connection *connection,
+                                struct codec **ret_codec)
+{
+    return opaque_create(role, events, connection, io_blocks(worker->io), ret_codec);
+}
+
+static struct error make_http1(struct worker *worker, enum codec_role role,
+                               const struct codec_events *events, struct connection *connection,
+                               struct codec **ret_codec)
+{
+    const struct http1_options options = {.date = worker->date};
+    return http1_create(role, events, connection, io_blocks(worker->io), &options, ret_codec);
+}
+
 /* ---- memory ---- */
 
 static struct error init_slabs(struct worker *worker)
@@ -189,6 +207,8 @@ static struct error init(struct worker *worker, const struct worker_options *opt
     worker->options = *options;
     worker->settings = options->settings;
     worker->io = io;
+    worker->codecs[CODEC_OPAQUE] = make_opaque;
+    worker->codecs[CODEC_HTTP1] = make_http1;
     flusher_init(&worker->flusher, io);
     list_init(&worker->downstreams);
     list_init(&worker->upstreams);
@@ -320,7 +340,7 @@ static void close_all(struct worker *worker)
     while (node != &worker->upstreams) {
         struct upstream *upstream = LIST_OWNER(node, struct upstream, open);
         node = node->next;
-        if (upstream->attempt == NULL) {
+        if (upstream->attempts_count == 0) {
             upstream_abort(upstream);
         }
     }

@@ -36,7 +36,17 @@ enum {
     WORKER_LISTENERS_MAX = 64,
 };
 
+/* Make a codec; NULL in the table: this protocol is not spoken. */
+typedef struct error (*worker_codec_fn)(struct worker *worker, enum codec_role role,
+                                        const struct codec_events *events,
+                                        struct connection *connection, struct codec **ret_codec);
+
+/* A filter for a new connection: NULL, when it stays plain. */
+typedef struct transport_filter *(*worker_filter_fn)(struct worker *worker, enum codec_role role);
+
 struct worker {
+    worker_codec_fn codecs[3];    /* by enum codec_protocol */
+    worker_filter_fn make_filter; /* NULL: all connections are plain */
     struct worker_options options;
     const struct worker_settings *settings; /* borrowed */
     struct io *io;                          /* owned when the worker has a thread */

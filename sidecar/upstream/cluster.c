@@ -221,6 +221,7 @@ static struct endpoint *get_endpoint(struct cluster *cluster, const struct addre
     for (int i = 0; i < ENDPOINT_POOLS; i++) {
         list_init(&endpoint->idle[i]);
     }
+    list_init(&endpoint->shared);
     *bucket = endpoint;
     cluster_hold(cluster);
     return endpoint;

@@ -44,7 +44,8 @@ struct endpoint {
     uint64_t ejected_until_ns;
     uint64_t generation;
     struct list idle[ENDPOINT_POOLS]; /* conn_pool.c's: idle connections, the newest first */
-    struct endpoint *next_same_hash;  /* borrowed */
+    struct list shared; /* likewise: connections that several exchanges may use at once */
+    struct endpoint *next_same_hash; /* borrowed */
 };
 
 /* The endpoints of one Service port, or one bare address (inbound; pods that are dialled directly).

@@ -25,10 +25,28 @@ void conn_pool_init(struct conn_pool *pool, struct io *io, uint64_t idle_timeout
     list_init(&pool->oldest_first);
 }
 
+/* The first connection that has room for one more exchange, also one that is being made. */
+static struct upstream *take_shared(struct conn_pool *pool, struct endpoint *endpoint)
+{
+    for (struct list *node = endpoint->shared.next; node != &endpoint->shared; node = node->next) {
+        struct upstream *upstream = LIST_OWNER(node, struct upstream, shared);
+        if (upstream_has_room(upstream)) {
+            if (upstream->state == UPSTREAM_STATE_IDLE) {
+                conn_pool_remove(pool, upstream);
+            }
+            return upstream;
+        }
+    }
+    return NULL;
+}
+
 struct upstream *conn_pool_take(struct conn_pool *pool, struct endpoint *endpoint,
                                 enum codec_protocol protocol)
 {
     struct list *idle = &endpoint->idle[protocol];
+    if (protocol == CODEC_HTTP2) {
+        return take_shared(pool, endpoint);
+    }
     if (list_is_empty(idle)) {
         return NULL;
     }

@@ -25,7 +25,8 @@ struct conn_pool {
 /* Begin empty. */
 void conn_pool_init(struct conn_pool *pool, struct io *io, uint64_t idle_timeout_ns);
 
-/* The connection to `endpoint` that was used last, out of the pool; NULL when there is none. */
+/* The connection to `endpoint` that was used last, out of the pool; where exchanges interleave, one
+ * that others use, too. NULL when there is none. upstream_attach is next. */
 struct upstream *conn_pool_take(struct conn_pool *pool, struct endpoint *endpoint,
                                 enum codec_protocol protocol);
 

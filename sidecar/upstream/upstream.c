@@ -2,8 +2,6 @@
 #include "upstream/upstream.h"
 
 #include "base/check.h"
-#include "http/http1.h"
-#include "http/opaque.h"
 #include "limits.h"
 #include "proxy/stream.h"
 #include "proxy/worker_state.h"
@@ -14,6 +12,25 @@ static const struct transport_options transport_defaults = {
 static struct upstream *upstream_of(struct transport *transport)
 {
     return LIST_OWNER(transport, struct upstream, connection.transport);
+}
+
+static bool is_shared(const struct upstream *upstream)
+{
+    return upstream->protocol == CODEC_HTTP2 && upstream->endpoint != NULL;
+}
+
+static struct attempt *first_attempt(const struct upstream *upstream)
+{
+    return list_is_empty(&upstream->attempts)
+               ? NULL
+               : LIST_OWNER(upstream->attempts.next, struct attempt, of_upstream);
+}
+
+static void detach(struct upstream *upstream, struct attempt *attempt)
+{
+    CHECK(upstream->attempts_count > 0);
+    list_remove(&attempt->of_upstream);
+    upstream->attempts_count--;
 }
 
 /* ---- events of the transport ---- */
@@ -27,20 +44,37 @@ static void on_open(struct transport *transport)
     if (upstream->endpoint != NULL) {
         endpoint_on_connected(upstream->endpoint);
     }
-    attempt_on_connected(upstream->attempt);
+    struct list waiting;
+    struct list *node = NULL;
+    list_init(&waiting);
+    list_move_all(&upstream->attempts, &waiting);
+    while ((node = list_take(&waiting)) != NULL) {
+        list_append(&upstream->attempts, node);
+        attempt_on_connected(LIST_OWNER(node, struct attempt, of_upstream));
+    }
+}
+
+/* Nobody could be connected: each attempt goes its own way. */
+static void fail_connecting(struct upstream *upstream, struct error error)
+{
+    struct attempt *attempt = NULL;
+    upstream_close(upstream);
+    while ((attempt = first_attempt(upstream)) != NULL) {
+        detach(upstream, attempt);
+        attempt_on_connect_failed(attempt, error);
+    }
 }
 
 static void on_received(struct transport *transport)
 {
     struct upstream *upstream = upstream_of(transport);
-    if (upstream->state == UPSTREAM_STATE_IDLE) {
+    struct attempt *attempt = first_attempt(upstream);
+    if (upstream->state == UPSTREAM_STATE_IDLE && !is_shared(upstream)) {
         upstream_abort(upstream); /* nobody asked for these bytes (RFC 9112 9.2) */
-        return;
-    }
-    if (upstream->connection.codec != NULL) {
+    } else if (upstream->connection.codec != NULL) {
         connection_on_received(&upstream->connection);
-    } else if (upstream->attempt != NULL) {
-        attempt_on_bytes(upstream->attempt);
+    } else if (attempt != NULL) {
+        attempt_on_bytes(attempt);
     }
 }
 
@@ -51,8 +85,8 @@ static void on_end(struct transport *transport, enum codec_end end)
         upstream_close(upstream);
     } else if (upstream->connection.codec != NULL) {
         connection_on_end(&upstream->connection, end);
-    } else if (upstream->attempt != NULL) {
-        attempt_on_bytes_end(upstream->attempt, end);
+    } else if (first_attempt(upstream) != NULL) {
+        attempt_on_bytes_end(first_attempt(upstream), end);
     }
 }
 
@@ -64,11 +98,10 @@ static void on_room(struct transport *transport)
 static void on_failed(struct transport *transport, struct error error)
 {
     struct upstream *upstream = upstream_of(transport);
-    struct attempt *attempt = upstream->attempt;
+    struct attempt *attempt = first_attempt(upstream);
     switch (upstream->state) {
     case UPSTREAM_STATE_CONNECTING:
-        upstream_close(upstream);
-        attempt_on_connect_failed(attempt, error);
+        fail_connecting(upstream, error);
         return;
     case UPSTREAM_STATE_BUSY:
         if (upstream->connection.codec != NULL) {
@@ -93,7 +126,7 @@ static void on_closed(struct transport *transport)
     upstream->state = UPSTREAM_STATE_CLOSING;
     io_timer_stop(worker->io, &upstream->timer);
     connection_finish(&upstream->connection);
-    CHECK(upstream->attempt == NULL);
+    CHECK(upstream->attempts_count == 0);
     list_remove(&upstream->open);
     if (upstream->endpoint != NULL) {
         endpoint_disconnect(upstream->endpoint);
@@ -139,9 +172,7 @@ static void on_timer(struct io_timer *timer)
 {
     struct upstream *upstream = LIST_OWNER(timer, struct upstream, timer);
     CHECK(upstream->state == UPSTREAM_STATE_CONNECTING);
-    struct attempt *attempt = upstream->attempt;
-    upstream_close(upstream);
-    attempt_on_connect_failed(attempt, error_make(ERROR_TIMED_OUT, 0));
+    fail_connecting(upstream, error_make(ERROR_TIMED_OUT, 0));
 }
 
 FALLIBLE upstream_connect(const struct upstream_options *options, struct upstream **ret_upstream)
@@ -157,7 +188,6 @@ FALLIBLE upstream_connect(const struct upstream_options *options, struct upstrea
     }
     *upstream = (struct upstream){.worker = worker,
                                   .endpoint = endpoint,
-                                  .attempt = options->attempt,
                                   .opened_ns = io_now(worker->io),
                                   .state = UPSTREAM_STATE_CONNECTING,
                                   .protocol = (uint8_t)options->protocol};
@@ -172,59 +202,100 @@ FALLIBLE upstream_connect(const struct upstream_options *options, struct upstrea
     list_init(&upstream->idle);
     list_init(&upstream->idle_order);
     list_init(&upstream->open);
+    list_init(&upstream->shared);
+    list_init(&upstream->attempts);
     list_append(&worker->upstreams, &upstream->open);
     if (endpoint != NULL) {
         endpoint_connect(endpoint);
     }
+    if (is_shared(upstream)) {
+        list_append(&endpoint->shared, &upstream->shared);
+    }
+    upstream_attach(upstream, options->attempt);
     io_timer_start(worker->io, &upstream->timer,
                    clock_add(upstream->opened_ns, options->timeout_ns), on_timer);
     *ret_upstream = upstream;
     return OK;
 }
 
+void upstream_attach(struct upstream *upstream, struct attempt *attempt)
+{
+    list_init(&attempt->of_upstream);
+    list_append(&upstream->attempts, &attempt->of_upstream);
+    upstream->attempts_count++;
+    if (upstream->state == UPSTREAM_STATE_IDLE) {
+        upstream->state = UPSTREAM_STATE_BUSY;
+    }
+}
+
+bool upstream_has_room(const struct upstream *upstream)
+{
+    const struct codec *codec = upstream->connection.codec;
+    if (connection_is_closing(&upstream->connection) ||
+        upstream->attempts_count >= SHARED_EXCHANGES_MAX) {
+        return false;
+    }
+    return codec == NULL || (codec->is_reusable && !upstream->connection.is_broken);
+}
+
 FALLIBLE upstream_start_codec(struct upstream *upstream)
 {
     struct codec *codec = NULL;
-    struct connection *connection = &upstream->connection;
-    struct block_source *blocks = io_blocks(upstream->worker->io);
-    if (upstream->protocol == CODEC_OPAQUE) {
-        TRY(opaque_create(CODEC_ROLE_CLIENT, &codec_events, connection, blocks, &codec));
-    } else {
-        static const struct http1_options options = {0};
-        TRY(http1_create(CODEC_ROLE_CLIENT, &codec_events, connection, blocks, &options, &codec));
-    }
-    connection_set_codec(connection, codec);
+    struct worker *worker = upstream->worker;
+    TRY(worker->codecs[upstream->protocol](worker, CODEC_ROLE_CLIENT, &codec_events,
+                                           &upstream->connection, &codec));
+    connection_set_codec(&upstream->connection, codec);
     return OK;
 }
 
 static void leave(struct upstream *upstream)
 {
-    upstream->attempt = NULL;
     if (upstream->state == UPSTREAM_STATE_IDLE) {
         conn_pool_remove(&upstream->worker->pool, upstream);
     }
     upstream->state = UPSTREAM_STATE_CLOSING;
+    list_remove(&upstream->shared);
     io_timer_stop(upstream->worker->io, &upstream->timer);
 }
 
-void upstream_release(struct upstream *upstream)
+static bool is_reusable(const struct upstream *upstream)
 {
-    CHECK(upstream->state == UPSTREAM_STATE_BUSY);
     const struct connection *connection = &upstream->connection;
     const struct codec *codec = connection->codec;
-    bool is_reusable = codec != NULL && codec->is_reusable && codec->exchanges_open == 0 &&
-                       !connection->is_broken && !connection_is_closing(connection) &&
-                       !connection->transport.is_end_delivered &&
-                       transport_received_size(&connection->transport) == 0;
-    if (!is_reusable || upstream->endpoint == NULL || upstream->endpoint->is_gone ||
-        upstream->worker->is_stopping) {
+    return codec != NULL && codec->is_reusable && codec->exchanges_open == 0 &&
+           !connection->is_broken && !connection_is_closing(connection) &&
+           !connection->transport.is_end_delivered &&
+           (is_shared(upstream) || transport_received_size(&connection->transport) == 0) &&
+           upstream->endpoint != NULL && !upstream->endpoint->is_gone &&
+           !upstream->worker->is_stopping;
+}
+
+void upstream_release(struct upstream *upstream, struct attempt *attempt)
+{
+    CHECK(upstream->state == UPSTREAM_STATE_BUSY);
+    detach(upstream, attempt);
+    if (upstream->attempts_count > 0) {
+        return;
+    }
+    if (!is_reusable(upstream)) {
         upstream_close(upstream);
         return;
     }
-    upstream->attempt = NULL;
     upstream->is_reused = true;
     upstream->state = UPSTREAM_STATE_IDLE;
     conn_pool_put(&upstream->worker->pool, upstream);
+}
+
+void upstream_cancel(struct upstream *upstream, struct attempt *attempt)
+{
+    if (is_shared(upstream) && upstream->state == UPSTREAM_STATE_BUSY) {
+        upstream_release(upstream, attempt);
+        return;
+    }
+    detach(upstream, attempt);
+    if (upstream->attempts_count == 0) {
+        upstream_abort(upstream);
+    }
 }
 
 void upstream_close(struct upstream *upstream)

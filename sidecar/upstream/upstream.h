@@ -1,6 +1,7 @@
 /*
- * A connection to an endpoint: transport and client codec, in use by one attempt at a time, or idle
- * in the pool. Connecting has its timeout here; what a failure means is the stream's business.
+ * A connection to an endpoint: transport and client codec, in use by one attempt at a time, or by
+ * many where the protocol interleaves exchanges, or idle in the pool. Connecting has its timeout
+ * here; what a failure means is the stream's business.
  *
  * Thread: the worker's. From the worker's slab.
  */
@@ -27,8 +28,10 @@ struct upstream {
     struct connection connection; /* first */
     struct worker *worker;        /* borrowed */
     struct endpoint *endpoint;    /* held by endpoint_connect; NULL: a bare address */
-    struct attempt *attempt;      /* borrowed: whose it is; NULL when idle or closing */
+    struct list attempts;         /* whose it is; empty when idle or closing */
+    uint32_t attempts_count;
     struct list open;
+    struct list shared;     /* of its endpoint, where several attempts may use it */
     struct list idle;       /* of its endpoint, the newest first */
     struct list idle_order; /* of the pool, the oldest first */
     struct io_timer timer;
@@ -55,15 +58,24 @@ struct upstream_options {
  */
 FALLIBLE upstream_connect(const struct upstream_options *options, struct upstream **ret_upstream);
 
+/* One more attempt uses `upstream`, which conn_pool_take gave. */
+void upstream_attach(struct upstream *upstream, struct attempt *attempt);
+
+/* May another attempt use it, beside those that do? Only where exchanges interleave. */
+bool upstream_has_room(const struct upstream *upstream);
+
 /* Give a connected HTTP upstream its codec, or (opaque) prepare it for bytes through a codec.
  * Errors: ERROR_NO_MEMORY. */
 FALLIBLE upstream_start_codec(struct upstream *upstream);
 
-/* The attempt takes its hands off: the connection is pooled when it can be used again, else closed.
- */
-void upstream_release(struct upstream *upstream);
+/* `attempt`, whose exchange is done, takes its hands off: the connection is pooled when it can be
+ * used again, else closed behind what was written. */
+void upstream_release(struct upstream *upstream, struct attempt *attempt);
 
-/* The attempt takes its hands off, and the connection ends: with FIN behind what was sent, or with
- * RST. */
+/* `attempt` takes its hands off before its exchange is done, which was reset if it had begun:
+ * unless others use the connection, it ends with RST. */
+void upstream_cancel(struct upstream *upstream, struct attempt *attempt);
+
+/* Nobody uses the connection: it ends, with FIN behind what was written, or with RST. */
 void upstream_close(struct upstream *upstream);
 void upstream_abort(struct upstream *upstream);
