@@ -977,10 +977,11 @@ struct error io_turn(struct io *io, uint64_t until_ns)
     deliver_accepted(io, max);
     deliver_listeners(io);
     deliver_watches(io);
+    /* Before sockets: bytes that a peer sent after it was told of a message find its effect. */
+    deliver_messages(io, max);
     for (uint32_t i = 0; i < max && !list_is_empty(&io->ready_sockets); i++) {
         deliver_socket(LIST_OWNER(list_take(&io->ready_sockets), struct io_socket, ready));
     }
-    deliver_messages(io, max);
     io_splice_run(io);
     io_timers_run(io->timers, io->now_ns, max);
     run_tasks(io, max);

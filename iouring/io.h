@@ -12,7 +12,7 @@
  * one turn arrive together, and several received blocks are handled as one piece of input. Order of
  * a turn:
  *
- *     submit and wait -> record completions -> ready sockets -> messages -> due timers -> tasks ->
+ *     submit and wait -> record completions -> messages -> ready sockets -> due timers -> tasks ->
  * send what was queued
  *
  * Callbacks may call everything in this header, also on their own socket. Memory of a socket,

@@ -88,6 +88,10 @@ enum {
     REQUEST_ID_BYTES_MAX = 128,
 };
 
+/* Copies of bytes that wait for slow peers, and what we write ourselves: a window each way for a
+ * few thousand connections that do not read. Reserved, touched as needed. */
+#define HEAP_BYTES_MAX (UINT64_C(512) << 20)
+
 #define CONNECT_TOTAL_NS (3 * CLOCK_NS_PER_S)
 #define HEAD_TIMEOUT_NS (10 * CLOCK_NS_PER_S)
 #define DOWNSTREAM_IDLE_NS (60 * CLOCK_NS_PER_S)

@@ -594,6 +594,13 @@ void downstream_accept(struct worker *worker, const struct listener *listener, i
         refuse(downstream, target->refusal);
         return;
     }
+    struct transport_filter *transport_filter =
+        worker->make_filter == NULL ? NULL : worker->make_filter(worker, CODEC_ROLE_SERVER);
+    if (transport_filter != NULL &&
+        error_is(transport_set_filter(&downstream->connection.transport, transport_filter))) {
+        refuse(downstream, CAUSE_LIMIT_BUFFER);
+        return;
+    }
     decide_protocol(downstream);
 }
 

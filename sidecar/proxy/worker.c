@@ -400,6 +400,7 @@ static void *run_thread(void *argument)
     pthread_setname_np(pthread_self(), name);
     struct io *io = NULL;
     struct worker *worker = NULL;
+    thread->options.io.heap_bytes_max = HEAP_BYTES_MAX;
     struct error error = io_create(thread->options.backend, &thread->options.io, &io);
     if (error_is(error)) {
         snapshot_unref(thread->options.snapshot);

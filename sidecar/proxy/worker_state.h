@@ -37,11 +37,13 @@ enum {
 };
 
 /* Make a codec; NULL in the table: this protocol is not spoken. */
+/* tidy: allow typedef: a function's type */
 typedef struct error (*worker_codec_fn)(struct worker *worker, enum codec_role role,
                                         const struct codec_events *events,
                                         struct connection *connection, struct codec **ret_codec);
 
 /* A filter for a new connection: NULL, when it stays plain. */
+/* tidy: allow typedef: a function's type */
 typedef struct transport_filter *(*worker_filter_fn)(struct worker *worker, enum codec_role role);
 
 struct worker {

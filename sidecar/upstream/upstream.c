@@ -212,6 +212,12 @@ FALLIBLE upstream_connect(const struct upstream_options *options, struct upstrea
         list_append(&endpoint->shared, &upstream->shared);
     }
     upstream_attach(upstream, options->attempt);
+    struct transport_filter *filter =
+        worker->make_filter == NULL ? NULL : worker->make_filter(worker, CODEC_ROLE_CLIENT);
+    if (filter != NULL) {
+        /* Not connected yet: nothing can fail. */
+        error_ignore(transport_set_filter(&upstream->connection.transport, filter));
+    }
     io_timer_start(worker->io, &upstream->timer,
                    clock_add(upstream->opened_ns, options->timeout_ns), on_timer);
     *ret_upstream = upstream;
