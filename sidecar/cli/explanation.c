@@ -516,21 +516,34 @@ static void write_closest(FILE *out, const struct explained *explained)
     }
 }
 
+static void write_rejection(FILE *out, const struct route_rejection *rejection)
+{
+    const struct route_position *place = place_of(rejection->rule, rejection->position);
+    (void)fprintf(out, "  %.*s, rule %.*s, match %u   %s:%u\n", TEXT(rejection->rule->route_name),
+                  TEXT(rejection->rule->rule_name), rejection->match_index, place->file,
+                  place->line);
+    (void)fprintf(out, "    %s: wanted %s, got %s\n", rejection->predicate, rejection->wanted,
+                  rejection->got);
+}
+
+/* Those that got beyond the path come first: of a thousand rules they are the few that somebody
+ * asks about. */
 static void write_rejected(FILE *out, const struct route_explanation *why)
 {
-    uint32_t shown =
-        why->rejections_count < REJECTIONS_SHOWN_MAX ? why->rejections_count : REJECTIONS_SHOWN_MAX;
-    if (shown > 0) {
-        (void)fprintf(out, "\nnot chosen, in order of precedence:\n");
+    uint32_t shown = 0;
+    if (why->rejections_count > 0) {
+        (void)fprintf(out, "\nnot chosen, the closest first:\n");
     }
-    for (uint32_t i = 0; i < shown; i++) {
-        const struct route_rejection *rejection = &why->rejections[i];
-        const struct route_position *place = place_of(rejection->rule, rejection->position);
-        (void)fprintf(out, "  %.*s, rule %.*s, match %u   %s:%u\n",
-                      TEXT(rejection->rule->route_name), TEXT(rejection->rule->rule_name),
-                      rejection->match_index, place->file, place->line);
-        (void)fprintf(out, "    %s: wanted %s, got %s\n", rejection->predicate, rejection->wanted,
-                      rejection->got);
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < why->rejections_count && shown < REJECTIONS_SHOWN_MAX; i++) {
+            const struct route_rejection *rejection = &why->rejections[i];
+            bool is_close =
+                progress(rejection) > 0 || strcmp(rejection->predicate, "precedence") == 0;
+            if (is_close == (pass == 0)) {
+                write_rejection(out, rejection);
+                shown++;
+            }
+        }
     }
     if (shown < why->rejections_count) {
         (void)fprintf(out, "  and %u more (--json has all)\n", why->rejections_count - shown);
