@@ -690,6 +690,47 @@ static bool asks_for_mesh_tls(const struct route_object *object)
     return is_strict;
 }
 
+static void warn_unserved(struct loader *loader, struct route_position position, const char *what,
+                          const char *effect)
+{
+    route_diagnostics_add(loader->diagnostics, ROUTE_SEVERITY_WARNING, position, "feature-unserved",
+                          NULL, "%s is not served by this version: %s", what, effect);
+}
+
+static void warn_filters(struct loader *loader, const struct route_filter *filters, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (filters[i].type == ROUTE_FILTER_REQUEST_MIRROR) {
+            warn_unserved(loader, filters[i].position, "RequestMirror",
+                          "requests are not mirrored");
+        } else if (filters[i].type == ROUTE_FILTER_CORS) {
+            warn_unserved(loader, filters[i].position, "CORS", "preflights go to the backend");
+        } else if (filters[i].type == ROUTE_FILTER_EXTERNAL_AUTH) {
+            warn_unserved(loader, filters[i].position, "ExternalAuth",
+                          "requests of this rule are answered 500");
+        }
+    }
+}
+
+static void warn_route(struct loader *loader, const struct route *route)
+{
+    for (uint32_t r = 0; r < route->rules_count; r++) {
+        const struct route_rule *rule = &route->rules[r];
+        warn_filters(loader, rule->filters, rule->filters_count);
+        for (uint32_t b = 0; b < rule->backend_refs_count; b++) {
+            warn_filters(loader, rule->backend_refs[b].filters,
+                         rule->backend_refs[b].filters_count);
+        }
+        if (rule->retry != NULL) {
+            warn_unserved(loader, rule->position, "retry", "only what is safe is tried again");
+        }
+        if (rule->session_persistence != NULL) {
+            warn_unserved(loader, rule->position, "sessionPersistence",
+                          "any endpoint may be chosen");
+        }
+    }
+}
+
 /*
  * A policy is never skipped in silence: what protects somebody and is not served by this version
  * refuses the generation.
@@ -698,6 +739,9 @@ static void refuse_unserved(struct loader *loader)
 {
     for (uint32_t i = 0; i < loader->config->objects_count; i++) {
         const struct route_object *object = loader->config->objects[i];
+        if (is_route(object->kind)) {
+            warn_route(loader, (const struct route *)object);
+        }
         bool is_enforced = object->kind == ROUTE_KIND_AUTHORIZATION_POLICY &&
                            !((const struct route_authorization_policy *)object)->is_audit;
         if (is_enforced || asks_for_mesh_tls(object)) {
