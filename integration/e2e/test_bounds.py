@@ -187,7 +187,7 @@ def test_out_of_descriptors_it_serves_again_when_they_are_back(world, mesh):
                 assert servers.read_exactly(client, 2) == b"in"
 
 
-def test_memory_returns_after_ten_rounds_of_connections(world, mesh):
+def test_memory_does_not_grow_from_round_to_round(world, mesh):
     """Round after round on the same proxy: what the first rounds took is what the later rounds use."""
     world.add_pod(POD)
 
@@ -203,9 +203,9 @@ def test_memory_returns_after_ten_rounds_of_connections(world, mesh):
     with servers.Loop(world.node) as far, servers.Loop(world.pod) as near:
         far.serve(echo, POD, PORT)
         proxy = mesh(*OBJECTS)
-        for _ in range(3):
+        for _ in range(30):
             near.run(round_of(100))
         base = proxy.resident_bytes()
-        for _ in range(10):
+        for _ in range(20):
             near.run(round_of(100))
-        assert proxy.resident_bytes() - base <= 1 << 20
+        assert proxy.resident_bytes() - base <= 512 << 10
