@@ -260,6 +260,9 @@ def test_required_interception_is_ready_only_with_working_rules(world, outrigger
     servers.wait_until(lambda: reasons()[0] == 503 and "interception" in reasons()[1], "it says that nothing is redirected")
     world.pod.run(outrigger, "intercept", "--install", "--proxy-uid", UID, check=True)
     servers.wait_until(lambda: reasons() == (200, "ready\n"), "it is ready once the rules work", 15)
+    # What the self-test sends must end here: passed through, it would come back for ever.
+    assert proxy.metric("outrigger_connections_active", direction="outbound") == 0
+    assert proxy.metric("outrigger_refused_total", cause="loop") == 0
     world.pod.run(outrigger, "intercept", "--remove", check=True)
     servers.wait_until(lambda: reasons()[0] == 503, "it notices that they are gone", 40)
 

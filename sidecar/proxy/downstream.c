@@ -538,6 +538,21 @@ static bool find_destination(struct downstream *downstream)
     return true;
 }
 
+/*
+ * The address that the self-test dials (cli/redirection.h; control.c). Its rule stands before the
+ * one that lets the proxy's own connections pass, so passing it through would come back here for
+ * ever.
+ */
+static bool is_self_test(const struct destination *destination)
+{
+    static const uint8_t ipv4[4] = {192, 0, 2, 2};
+    static const uint8_t ipv6[16] = {0x20, 0x01, 0x0d, 0xb8, [15] = 0x02};
+    return (destination->family == ADDRESS_IPV4 &&
+            memcmp(destination->ip, ipv4, sizeof(ipv4)) == 0) ||
+           (destination->family == ADDRESS_IPV6 &&
+            memcmp(destination->ip, ipv6, sizeof(ipv6)) == 0);
+}
+
 static void refuse(struct downstream *downstream, enum cause cause)
 {
     struct worker *worker = downstream->worker;
@@ -587,6 +602,10 @@ void downstream_accept(struct worker *worker, const struct listener *listener, i
     }
     if (!find_destination(downstream)) {
         refuse(downstream, CAUSE_LOOP);
+        return;
+    }
+    if (is_self_test(&downstream->destination)) {
+        downstream_abort(downstream); /* it arrived: that is all it asks */
         return;
     }
     const struct target *target = downstream_target(downstream);

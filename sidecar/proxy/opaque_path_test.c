@@ -388,6 +388,8 @@ static void refusals(uint64_t seed)
 {
     expect_refusal(seed, LISTENER_OUTBOUND, "192.0.2.7:443", be_registry_only);
     expect_refusal(seed, LISTENER_OUTBOUND, "127.0.0.1:15001", NULL);
+    expect_refusal(seed, LISTENER_OUTBOUND, "192.0.2.2:15001", NULL); /* the self-test's */
+    expect_refusal(seed, LISTENER_OUTBOUND, "[2001:db8::2]:15001", NULL);
     expect_refusal(seed, LISTENER_OUTBOUND, "10.0.9.9:15001", NULL);
     expect_refusal(seed, LISTENER_INBOUND, "10.0.9.9:15006", NULL);
     expect_refusal(seed, LISTENER_INBOUND, "10.0.9.9:15001", NULL);
