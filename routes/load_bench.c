@@ -131,11 +131,22 @@ enum {
     ROUNDS_MAX = 50
 };
 
+/* A number of the command line, or `absent`. */
+static int take_number(const char *text, int absent, int most)
+{
+    uint64_t number = 0;
+    if (text == NULL ||
+        error_is(bytes_parse_decimal(bytes_from_string(text), UINT32_MAX, &number)) ||
+        number == 0) {
+        return absent;
+    }
+    return number > (uint64_t)most ? most : (int)number;
+}
+
 int main(int argc, char **argv)
 {
-    int routes = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 10000;
-    int rounds = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 7;
-    rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
+    int routes = take_number(argc > 1 ? argv[1] : NULL, 10000, 100000);
+    int rounds = take_number(argc > 2 ? argv[2] : NULL, 7, ROUNDS_MAX);
     char directory[] = "/tmp/load-bench-XXXXXX";
     if (mkdtemp(directory) == NULL) {
         perror("mkdtemp");
