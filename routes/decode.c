@@ -11,9 +11,9 @@
 enum {
     PATH_BYTES_MAX = 256,
     MESSAGE_BYTES_MAX = 768,
-    /* What an object is likely to need in its arena: measured over the conformance objects. */
-    OBJECT_BYTES_FIXED = 320,
-    OBJECT_BYTES_PER_NODE = 48,
+    /* What an object is likely to need in its arena: measured, most have room to spare. */
+    OBJECT_BYTES_FIXED = 176,
+    OBJECT_BYTES_PER_NODE = 32,
     OBJECT_BYTES_FIRST_MAX = 1 << 20,
 };
 
