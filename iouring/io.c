@@ -27,6 +27,7 @@ enum {
     BLOCKS_FOR_ONE_REARM = 8,   /* re-arming all starved receivers at once is a storm */
     ACCEPTED_CAPACITY_START = 64,
     ACCEPT_RETRY_MS = 100,
+    OP_TICK_BITS = 20,
 };
 
 /* ---- marking ---- */
@@ -152,14 +153,11 @@ static void pump_unlink(struct io_socket *socket)
 
 /* ---- what became of ops ---- */
 
-void io_op_begin(struct io *io, struct io_op *op, const char *name, int fd)
+void io_op_begin(struct io *io, struct io_op *op)
 {
     CHECK(!op->is_in_kernel);
-    op->fd = fd;
-    op->name = name;
-    op->since_ns = io->now_ns;
+    op->since_ticks = (uint32_t)(io->now_ns >> OP_TICK_BITS);
     op->is_in_kernel = true;
-    list_append(&io->ops_in_kernel, &op->in_kernel);
     io->counters.ops_in_kernel++;
 }
 
@@ -167,7 +165,6 @@ void io_op_finish(struct io *io, struct io_op *op)
 {
     CHECK(op->is_in_kernel && io->counters.ops_in_kernel > 0);
     op->is_in_kernel = false;
-    list_remove(&op->in_kernel);
     io->counters.ops_in_kernel--;
 }
 
@@ -372,7 +369,6 @@ static void socket_open(struct io_socket *socket, struct io *io, int fd, io_sock
                            &socket->cancel_op,  &socket->close_op, &socket->poll_in_op,
                            &socket->poll_out_op};
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
-        list_init(&ops[i]->in_kernel);
         ops[i]->owner = socket;
     }
 }
@@ -678,8 +674,6 @@ void io_listener_open(struct io_listener *listener, struct io *io, int fd,
     list_init(&listener->ready);
     list_init(&listener->dirty);
     list_init(&listener->starved);
-    list_init(&listener->accept_op.in_kernel);
-    list_init(&listener->cancel_op.in_kernel);
     listener->accept_op.owner = listener;
     listener->cancel_op.owner = listener;
     list_append(&io->open_listeners, &listener->open);
@@ -806,8 +800,6 @@ void io_watch_open(struct io_watch *watch, struct io *io, int fd,
     list_init(&watch->open);
     list_init(&watch->ready);
     list_init(&watch->dirty);
-    list_init(&watch->poll_op.in_kernel);
-    list_init(&watch->cancel_op.in_kernel);
     watch->poll_op.owner = watch;
     watch->cancel_op.owner = watch;
     list_append(&io->open_watches, &watch->open);
@@ -1074,7 +1066,7 @@ static void init_lists(struct io *io)
         &io->ready_sockets,     &io->ready_listeners, &io->ready_watches, &io->open_sockets,
         &io->open_listeners,    &io->open_watches,    &io->dirty,         &io->dirty_listeners,
         &io->dirty_watches,     &io->holding,         &io->tasks,         &io->starved_sockets,
-        &io->starved_listeners, &io->ops_in_kernel,   &io->ready_splices,
+        &io->starved_listeners, &io->ready_splices,
     };
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
@@ -1187,13 +1179,59 @@ const struct io_counters *io_counters_of(const struct io *io)
     return &io->counters;
 }
 
+/* An op's name is its place in its owner. */
+struct op_place {
+    const char *name;
+    size_t offset;
+};
+
+static void list_ops(const struct io *io, const void *owner, int fd, const struct op_place *places,
+                     size_t count, io_op_line_fn line, void *argument)
+{
+    uint32_t now_ticks = (uint32_t)(io->now_ns >> OP_TICK_BITS);
+    for (size_t i = 0; i < count; i++) {
+        const struct io_op *op =
+            (const struct io_op *)(const void *)((const char *)owner + places[i].offset);
+        if (op->is_in_kernel) {
+            uint64_t age_ns = (uint64_t)(now_ticks - op->since_ticks) << OP_TICK_BITS;
+            line(places[i].name, age_ns, fd, argument);
+        }
+    }
+}
+
 void io_for_each_op(const struct io *io, io_op_line_fn line, void *argument)
 {
-    for (const struct list *node = io->ops_in_kernel.next; node != &io->ops_in_kernel;
+    static const struct op_place of_socket[] = {
+        {"receive", offsetof(struct io_socket, receive_op)},
+        {"send", offsetof(struct io_socket, send_op)},
+        {"connect", offsetof(struct io_socket, connect_op)},
+        {"cancel", offsetof(struct io_socket, cancel_op)},
+        {"close", offsetof(struct io_socket, close_op)},
+        {"poll in", offsetof(struct io_socket, poll_in_op)},
+        {"poll out", offsetof(struct io_socket, poll_out_op)},
+    };
+    static const struct op_place of_listener[] = {
+        {"accept", offsetof(struct io_listener, accept_op)},
+        {"cancel accept", offsetof(struct io_listener, cancel_op)},
+    };
+    static const struct op_place of_watch[] = {
+        {"watch", offsetof(struct io_watch, poll_op)},
+        {"cancel watch", offsetof(struct io_watch, cancel_op)},
+    };
+    for (struct list *node = io->open_sockets.next; node != &io->open_sockets; node = node->next) {
+        const struct io_socket *socket = LIST_OWNER(node, struct io_socket, open);
+        list_ops(io, socket, socket->fd, of_socket, sizeof(of_socket) / sizeof(of_socket[0]), line,
+                 argument);
+    }
+    for (struct list *node = io->open_listeners.next; node != &io->open_listeners;
          node = node->next) {
-        const struct io_op *op =
-            (const struct io_op *)(const void *)((const char *)node -
-                                                 offsetof(struct io_op, in_kernel));
-        line(op->name, io->now_ns - op->since_ns, op->fd, argument);
+        const struct io_listener *listener = LIST_OWNER(node, struct io_listener, open);
+        list_ops(io, listener, listener->fd, of_listener,
+                 sizeof(of_listener) / sizeof(of_listener[0]), line, argument);
+    }
+    for (struct list *node = io->open_watches.next; node != &io->open_watches; node = node->next) {
+        const struct io_watch *watch = LIST_OWNER(node, struct io_watch, open);
+        list_ops(io, watch, watch->fd, of_watch, sizeof(of_watch) / sizeof(of_watch[0]), line,
+                 argument);
     }
 }

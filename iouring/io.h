@@ -135,7 +135,7 @@ struct io_counters {
     uint64_t completions;
     uint64_t received_bytes;
     uint64_t sent_bytes;
-    uint64_t spliced_bytes; /* of sent_bytes: those that pumps moved inside the kernel */
+    uint64_t spliced_bytes;   /* of sent_bytes: those that pumps moved inside the kernel */
     uint64_t receive_starved; /* receives that ended for want of a block (ENOBUFS) */
     uint64_t receive_rearmed;
     uint64_t accept_paused; /* accepts that ended for want of a descriptor (EMFILE, ENFILE) */
@@ -175,14 +175,13 @@ typedef void (*io_socket_fn)(struct io_socket *socket, uint32_t events);
 
 /* One op that can be in the kernel; its address is the user_data (house style 5, ring rules). */
 struct io_op {
-    const char *name; /* static storage */
-    struct list in_kernel;
-    uint64_t since_ns;
-    void *owner; /* borrowed: the socket, listener or watch that embeds it */
-    int fd;
-    uint8_t kind; /* the driver's */
+    void *owner;          /* borrowed: the socket, listener or watch that embeds it */
+    uint32_t since_ticks; /* of 2^20 ns */
+    uint8_t kind;         /* the driver's */
     bool is_in_kernel;
 };
+
+_Static_assert(sizeof(struct io_op) == 16, "a connection has fourteen of these");
 
 enum io_direction_state {
     IO_DIRECTION_OPEN,

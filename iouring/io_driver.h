@@ -129,7 +129,7 @@ void io_mark_dirty(struct io_socket *socket);
 
 /* An op went to the kernel, or its final completion came. Keeps the counts and the list of ring
  * rule 6. */
-void io_op_begin(struct io *io, struct io_op *op, const char *name, int fd);
+void io_op_begin(struct io *io, struct io_op *op);
 void io_op_finish(struct io *io, struct io_op *op);
 
 /* A connection that was accepted and not yet given to the listener's owner. */
@@ -170,7 +170,6 @@ struct io {
     struct list starved_listeners;
     struct list ready_splices;
     struct list tasks;
-    struct list ops_in_kernel;
     struct io_accepted *accepted; /* owned: a queue from accepted_first to accepted_count */
     uint32_t accepted_first;
     uint32_t accepted_count;

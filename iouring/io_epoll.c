@@ -120,7 +120,7 @@ static struct error connect_socket(struct io_socket *socket, const struct addres
         socket->driver_bits = BIT_WRITABLE;
         io_note_connected(socket, 0);
     } else {
-        io_op_begin(socket->io, &socket->connect_op, "connect", socket->fd);
+        io_op_begin(socket->io, &socket->connect_op);
     }
     /* After connect(2): a fresh socket reports a hang-up. */
     return register_socket(socket);
@@ -193,7 +193,7 @@ static void arm_receive(struct io_socket *socket)
 {
     CHECK((socket->driver_bits & BIT_RECEIVING) == 0 && socket->credit_bytes > 0);
     socket->driver_bits |= BIT_RECEIVING;
-    io_op_begin(socket->io, &socket->receive_op, "receive", socket->fd);
+    io_op_begin(socket->io, &socket->receive_op);
     update_work(socket);
 }
 
@@ -247,7 +247,7 @@ static void send_queued(struct io_socket *socket)
         return;
     }
     socket->send_in_flight = 1;
-    io_op_begin(socket->io, &socket->send_op, "send", socket->fd);
+    io_op_begin(socket->io, &socket->send_op);
     update_work(socket);
 }
 
@@ -259,7 +259,7 @@ static void send_more(struct io_socket *socket)
     io_op_finish(socket->io, &socket->send_op);
     if (send_some(socket)) {
         socket->send_in_flight = 1;
-        io_op_begin(socket->io, &socket->send_op, "send", socket->fd);
+        io_op_begin(socket->io, &socket->send_op);
     }
 }
 
@@ -379,7 +379,7 @@ static void arm_listener(struct io_listener *listener)
         CHECK(result == 0 || errno == ENOMEM || errno == ENOSPC);
     }
     listener->driver_bits |= BIT_RECEIVING | BIT_READABLE;
-    io_op_begin(listener->io, &listener->accept_op, "accept", listener->fd);
+    io_op_begin(listener->io, &listener->accept_op);
     update_listener(listener);
 }
 
@@ -452,7 +452,7 @@ static void arm_watch(struct io_watch *watch)
         result = epoll_ctl(fd, EPOLL_CTL_ADD, watch->fd, &event);
     }
     CHECK(result == 0 || errno == ENOMEM || errno == ENOSPC);
-    io_op_begin(watch->io, &watch->poll_op, "watch", watch->fd);
+    io_op_begin(watch->io, &watch->poll_op);
 }
 
 static void close_watch(struct io_watch *watch)

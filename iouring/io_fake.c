@@ -586,7 +586,7 @@ static void start_send(struct io_socket *socket)
     }
     peer->is_send_whole = chance(peer->world, peer->world->faults.send_whole_percent);
     socket->send_in_flight = 1;
-    io_op_begin(socket->io, &socket->send_op, "send", socket->fd);
+    io_op_begin(socket->io, &socket->send_op);
     soon(peer, &peer->is_send_due, send_step);
 }
 
@@ -709,7 +709,7 @@ static void arm_receive(struct io_socket *socket)
     CHECK(!peer->is_closing && !peer->is_connect_pending);
     peer->is_armed = true;
     peer->armed_credit = socket->credit_bytes;
-    io_op_begin(socket->io, &socket->receive_op, "receive", socket->fd);
+    io_op_begin(socket->io, &socket->receive_op);
     soon(peer, &peer->is_receive_due, receive_step);
 }
 
@@ -917,7 +917,7 @@ static struct error connect_socket(struct io_socket *socket, const struct addres
     peer->script = service->script;
     peer->owner = service->owner;
     peer->is_connect_pending = true;
-    io_op_begin(socket->io, &socket->connect_op, "connect", socket->fd);
+    io_op_begin(socket->io, &socket->connect_op);
     switch (service->outcome) {
     case IO_FAKE_ACCEPT:
         break;
@@ -1047,7 +1047,7 @@ static void arm_listener(struct io_listener *listener)
     CHECK(fake->listener == NULL || fake->listener == listener);
     fake->listener = listener;
     fake->is_armed = true;
-    io_op_begin(listener->io, &listener->accept_op, "accept", listener->fd);
+    io_op_begin(listener->io, &listener->accept_op);
     accept_soon(fake);
 }
 
@@ -1162,7 +1162,7 @@ static void arm_watch(struct io_watch *watch)
     struct fake_watch *fake = watch_of(world_of(watch->io), watch->fd);
     CHECK(fake->watch == NULL || fake->watch == watch);
     fake->watch = watch;
-    io_op_begin(watch->io, &watch->poll_op, "watch", watch->fd);
+    io_op_begin(watch->io, &watch->poll_op);
     push_event(fake->world, latency(fake->world), watch_step, fake);
 }
 

@@ -153,18 +153,17 @@ static struct submission_memory *memory_of(const struct uring *uring,
 }
 
 /* The op's address is the completion's name; its owner is pinned until the last one came. */
-static void submit(struct io *io, struct io_uring_sqe *sqe, struct io_op *op, enum op_kind kind,
-                   const char *name, int fd)
+static void submit(struct io *io, struct io_uring_sqe *sqe, struct io_op *op, enum op_kind kind)
 {
     op->kind = (uint8_t)kind;
     io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)op);
-    io_op_begin(io, op, name, fd);
+    io_op_begin(io, op);
 }
 
 static void submit_for_socket(struct io_socket *socket, struct io_uring_sqe *sqe, struct io_op *op,
-                              enum op_kind kind, const char *name)
+                              enum op_kind kind)
 {
-    submit(socket->io, sqe, op, kind, name, socket->fd);
+    submit(socket->io, sqe, op, kind);
     socket->ops_in_kernel++;
 }
 
@@ -467,7 +466,7 @@ static struct error connect_socket(struct io_socket *socket, const struct addres
     struct submission_memory *memory = memory_of(uring_of(io), sqe);
     socklen_t size = address_to_sockaddr(remote, &memory->address);
     io_uring_prep_connect(sqe, socket->fd, (const struct sockaddr *)&memory->address, size);
-    submit_for_socket(socket, sqe, &socket->connect_op, OP_CONNECT, "connect");
+    submit_for_socket(socket, sqe, &socket->connect_op, OP_CONNECT);
     return OK;
 }
 
@@ -494,7 +493,7 @@ static void arm_receive(struct io_socket *socket)
     if (io->has_kernel_credit) {
         set_credit(sqe, socket->credit_bytes, io->options.block_bytes);
     }
-    submit_for_socket(socket, sqe, &socket->receive_op, OP_RECEIVE, "receive");
+    submit_for_socket(socket, sqe, &socket->receive_op, OP_RECEIVE);
 }
 
 /* Ask for the end of one op. False when that cannot be asked now. */
@@ -508,7 +507,7 @@ static bool cancel_op(struct io_socket *socket, const struct io_op *op)
         return false;
     }
     io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)op, 0);
-    submit_for_socket(socket, sqe, &socket->cancel_op, OP_SOCKET_CANCEL, "cancel");
+    submit_for_socket(socket, sqe, &socket->cancel_op, OP_SOCKET_CANCEL);
     return true;
 }
 
@@ -552,7 +551,7 @@ static void send_queued(struct io_socket *socket)
         io_uring_prep_sendmsg(sqe, socket->fd, &memory->message, (unsigned)flags);
     }
     socket->send_in_flight = size;
-    submit_for_socket(socket, sqe, &socket->send_op, OP_SEND, "send");
+    submit_for_socket(socket, sqe, &socket->send_op, OP_SEND);
 }
 
 static void poll_socket(struct io_socket *socket, bool is_out)
@@ -563,8 +562,7 @@ static void poll_socket(struct io_socket *socket, bool is_out)
         return;
     }
     io_uring_prep_poll_add(sqe, socket->fd, is_out ? POLLOUT : POLLIN);
-    submit_for_socket(socket, sqe, op, is_out ? OP_POLL_OUT : OP_POLL_IN,
-                      is_out ? "poll out" : "poll in");
+    submit_for_socket(socket, sqe, op, is_out ? OP_POLL_OUT : OP_POLL_IN);
 }
 
 static void end_sending(struct io_socket *socket)
@@ -580,7 +578,7 @@ static void submit_close(struct io_socket *socket)
         return;
     }
     io_uring_prep_close(sqe, socket->fd);
-    submit_for_socket(socket, sqe, &socket->close_op, OP_CLOSE, "close");
+    submit_for_socket(socket, sqe, &socket->close_op, OP_CLOSE);
 }
 
 /*
@@ -606,7 +604,7 @@ static void close_socket_more(struct io_socket *socket)
     }
     socket->is_cancel_sent = true;
     io_uring_prep_cancel_fd(sqe, socket->fd, IORING_ASYNC_CANCEL_ALL);
-    submit_for_socket(socket, sqe, &socket->cancel_op, OP_SOCKET_CANCEL, "cancel all");
+    submit_for_socket(socket, sqe, &socket->cancel_op, OP_SOCKET_CANCEL);
 }
 
 static void close_socket(struct io_socket *socket, bool is_reset)
@@ -627,7 +625,7 @@ static void arm_listener(struct io_listener *listener)
         return;
     }
     io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    submit(io, sqe, &listener->accept_op, OP_ACCEPT, "accept", listener->fd);
+    submit(io, sqe, &listener->accept_op, OP_ACCEPT);
 }
 
 static void disarm_listener(struct io_listener *listener)
@@ -641,7 +639,7 @@ static void disarm_listener(struct io_listener *listener)
         return;
     }
     io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)&listener->accept_op, 0);
-    submit(io, sqe, &listener->cancel_op, OP_LISTENER_CANCEL, "cancel accept", listener->fd);
+    submit(io, sqe, &listener->cancel_op, OP_LISTENER_CANCEL);
 }
 
 static void close_listener(struct io_listener *listener)
@@ -658,7 +656,7 @@ static void arm_watch(struct io_watch *watch)
         return;
     }
     io_uring_prep_poll_add(sqe, watch->fd, POLLIN);
-    submit(io, sqe, &watch->poll_op, OP_POLL, "watch", watch->fd);
+    submit(io, sqe, &watch->poll_op, OP_POLL);
 }
 
 static void close_watch(struct io_watch *watch)
@@ -673,7 +671,7 @@ static void close_watch(struct io_watch *watch)
         return;
     }
     io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)&watch->poll_op, 0);
-    submit(io, sqe, &watch->cancel_op, OP_WATCH_CANCEL, "cancel watch", watch->fd);
+    submit(io, sqe, &watch->cancel_op, OP_WATCH_CANCEL);
 }
 
 /* ---- setting up ---- */
