@@ -53,9 +53,10 @@ static const char *const host_names[] = {"a.example",   "b.a.example",   "*.exam
                                          "*.a.example", "*.b.a.example", "other.test"};
 static const char *const server_names[] = {"a.example", "B.a.example",  "c.b.a.example", "example",
                                            ".example",  "x.other.test", "other.test",    ""};
-static const char *const path_patterns[] = {"/a.*",   "/[ab]+(/.*)?",    "/(api|v1)/.*",
-                                            ".*",     "/api/v[0-9]",     "/a/?",
-                                            "(a*)*b", OVER_LIMIT_PATTERN};
+static const char *const path_patterns[] = {
+    "/a.*",       "/[ab]+(/.*)?",    "/(api|v1)/.*",     ".*",        "/api/v[0-9]", "/a/?",
+    "(a*)*b",     "/a/b.*",          "/api/[a-z0-9]+/?", "/a/b/[ab]", "/ab/v1/.*",   "/a/(b|ab)",
+    "/api/v1/.+", OVER_LIMIT_PATTERN};
 static const char *const value_patterns[] = {"[0-9]+",  "one.*", ".*",
                                              "one|two", "(1|2)", OVER_LIMIT_PATTERN};
 static const char *const call_patterns[] = {"a\\..*", "Get.*", ".*", "(a|pay)\\.[A-Z].*"};
@@ -104,8 +105,8 @@ static void random_http_matches(struct random_source *random, bool is_crowded,
         struct route_http_match *match = &matches[i];
         uint32_t type = random_below(random, 100);
         match->position = (struct route_position){"random.yaml", rule->position.line, 1 + i};
-        match->path.type = type < 35   ? ROUTE_MATCH_EXACT
-                           : type < 85 ? ROUTE_MATCH_PREFIX
+        match->path.type = type < 30   ? ROUTE_MATCH_EXACT
+                           : type < 70 ? ROUTE_MATCH_PREFIX
                                        : ROUTE_MATCH_REGEX;
         match->path.value = match->path.type == ROUTE_MATCH_REGEX ? PICK(random, path_patterns)
                             : is_crowded                          ? BYTES("/")
@@ -415,7 +416,8 @@ struct random_report random_compare(uint64_t seed, uint32_t tables, uint32_t req
         CHECK(!error_is(error));
         for (uint32_t at = 0; at < requests; at++) {
             struct route_request request = random_request(&random, port.kind, &of_request);
-            compare_request(route_table_find(table, 80, ROUTE_TRANSPORT_TCP), &request, scratch, &of_request, &report);
+            compare_request(route_table_find(table, 80, ROUTE_TRANSPORT_TCP), &request, scratch,
+                            &of_request, &report);
             arena_reset(&of_request);
         }
         report.tables++;
