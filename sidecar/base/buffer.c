@@ -7,17 +7,23 @@
 #include "base/check.h"
 
 enum {
+    BUFFER_RING_SLICES = 8,      /* of the first ring */
     BUFFER_SLICES_MAX = 1 << 20, /* far above any byte bound with sane slices; ends a runaway */
 };
 
 static uint32_t capacity_of(const struct buffer *buffer)
 {
-    return buffer->slices == NULL ? BUFFER_INLINE_SLICES : buffer->capacity;
+    return buffer->capacity == 0 ? 1 : buffer->capacity;
 }
 
 static struct slice *slots(struct buffer *buffer)
 {
-    return buffer->slices == NULL ? buffer->inline_slices : buffer->slices;
+    return buffer->capacity == 0 ? &buffer->only : buffer->slices;
+}
+
+static const struct slice *const_slots(const struct buffer *buffer)
+{
+    return buffer->capacity == 0 ? &buffer->only : buffer->slices;
 }
 
 struct slice *buffer_slice(struct buffer *buffer, uint32_t index)
@@ -31,8 +37,19 @@ struct bytes buffer_front(const struct buffer *buffer)
     if (buffer->count == 0) {
         return (struct bytes){0};
     }
-    const struct slice *all = buffer->slices == NULL ? buffer->inline_slices : buffer->slices;
-    return bytes_make(all[buffer->first].data, all[buffer->first].size);
+    const struct slice *front = &const_slots(buffer)[buffer->first];
+    return bytes_make(front->data, front->size);
+}
+
+/* Back to no ring; the buffer holds nothing. */
+static void release_ring(struct buffer *buffer)
+{
+    if (buffer->capacity != 0) {
+        free(buffer->slices);
+    }
+    buffer->slices = NULL;
+    buffer->capacity = 0;
+    buffer->first = 0;
 }
 
 /* Make room for `extra` more slices. */
@@ -42,7 +59,7 @@ static struct error grow(struct buffer *buffer, uint32_t extra)
     if (buffer->count + extra <= capacity) {
         return OK;
     }
-    uint32_t wanted = capacity;
+    uint32_t wanted = BUFFER_RING_SLICES;
     while (wanted < buffer->count + extra) {
         wanted *= 2;
     }
@@ -53,13 +70,13 @@ static struct error grow(struct buffer *buffer, uint32_t extra)
     if (slices == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    for (uint32_t i = 0; i < buffer->count; i++) {
+    uint32_t count = buffer->count;
+    for (uint32_t i = 0; i < count; i++) {
         slices[i] = *buffer_slice(buffer, i);
     }
-    free(buffer->slices);
+    release_ring(buffer);
     buffer->slices = slices;
     buffer->capacity = wanted;
-    buffer->first = 0;
     return OK;
 }
 
@@ -79,17 +96,14 @@ static void drop_first(struct buffer *buffer)
     buffer->first = (buffer->first + 1) & (capacity_of(buffer) - 1);
     buffer->count--;
     if (buffer->count == 0) {
-        free(buffer->slices);
-        buffer->slices = NULL;
-        buffer->capacity = 0;
-        buffer->first = 0;
+        release_ring(buffer);
     }
 }
 
 void buffer_clear(struct buffer *buffer)
 {
     buffer_consume(buffer, buffer->size);
-    free(buffer->slices);
+    release_ring(buffer);
     *buffer = (struct buffer){0};
 }
 
@@ -234,7 +248,7 @@ struct error buffer_move(struct buffer *from, struct buffer *to, size_t size)
 void buffer_copy_range(const struct buffer *buffer, size_t offset, size_t size, uint8_t *out)
 {
     CHECK(offset <= buffer->size && size <= buffer->size - offset);
-    const struct slice *all = buffer->slices == NULL ? buffer->inline_slices : buffer->slices;
+    const struct slice *all = const_slots(buffer);
     uint32_t mask = capacity_of(buffer) - 1;
     for (uint32_t i = 0; size > 0; i++) {
         const struct slice *slice = &all[(buffer->first + i) & mask];

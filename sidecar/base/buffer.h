@@ -55,20 +55,24 @@ struct slice {
     uint32_t size;       /* never 0 in a buffer */
 };
 
-enum {
-    BUFFER_INLINE_SLICES = 2
-};
-
-/* May not be moved in memory by assignment while it holds something; embed it. All zero is a valid,
- * empty buffer. */
+/*
+ * May not be moved in memory by assignment while it holds something; embed it. All zero is a valid,
+ * empty buffer. Small, because an idle connection has several: one slice lives in the buffer, more
+ * of them in a ring on the heap.
+ */
 struct buffer {
-    struct slice *slices; /* NULL: the inline ones. A ring of `capacity` */
+    union {
+        struct slice only;    /* capacity 0 */
+        struct slice *slices; /* a ring of `capacity`, owned */
+    };
+
     uint32_t first;
     uint32_t count;
-    uint32_t capacity; /* 0 stands for BUFFER_INLINE_SLICES */
+    uint32_t capacity; /* a power of two; 0: at most one slice, in place */
     size_t size;       /* bytes in all */
-    struct slice inline_slices[BUFFER_INLINE_SLICES];
 };
+
+_Static_assert(sizeof(struct buffer) == 48, "an idle connection has several of these");
 
 static inline bool buffer_is_empty(const struct buffer *buffer)
 {
