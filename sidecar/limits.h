@@ -63,9 +63,8 @@ enum {
     /* Received and not yet consumed, for one connection; sent and not yet with the kernel. */
     RECEIVE_WINDOW_BYTES = 64 * 1024,
     SEND_HIGH_BYTES = 64 * 1024,
-    /* Of one message's body, granted at a time; and before there is an upstream to give it to. */
+    /* Of one message's body, granted at a time. */
     EXCHANGE_WINDOW_BYTES = 64 * 1024,
-    REQUEST_EARLY_BYTES = 16 * 1024,
 
     /* Heads of a request and its response, filters, labels. Most streams need one chunk. */
     STREAM_ARENA_CHUNK_BYTES = 4 * 1024,

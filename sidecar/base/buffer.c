@@ -196,7 +196,7 @@ void buffer_commit(struct buffer *buffer, size_t size)
 
 struct error buffer_append(struct buffer *buffer, struct block_source *source, struct bytes bytes)
 {
-    struct slice *tail = writable_tail(buffer);
+    struct slice *tail = bytes.size == 0 ? NULL : writable_tail(buffer);
     if (tail != NULL) {
         size_t room = tail->block->capacity - tail->block->used;
         struct bytes part = bytes_first(bytes, room);

@@ -760,6 +760,92 @@ Test(http_path, routes_filters_redirects_and_refuses)
     each_seed(routes);
 }
 
+static struct io_fake_peer *dial_pod(struct stage *stage, enum listener_kind kind)
+{
+    stage->client.peer = io_fake_connect(
+        stage->world.io, &(struct io_fake_client){.listener = world_listener(kind),
+                                                  .client = world_address("10.0.9.9:40000"),
+                                                  .original = world_pod(0),
+                                                  .script = &keeps,
+                                                  .owner = &stage->client});
+    return stage->client.peer;
+}
+
+static void dials_pods(uint64_t seed)
+{
+    static const char request[] = "GET /nothing HTTP/1.1\r\nHost: a\r\n"
+                                  "X-Forwarded-Client-Cert: By=me\r\n\r\n";
+    for (int i = 0; i < 2; i++) {
+        enum listener_kind kind = i == 0 ? LISTENER_INBOUND : LISTENER_OUTBOUND;
+        struct stage *stage = begin(seed, &routed, HELLO);
+        send_text(dial_pod(stage, kind), request);
+        settle(stage);
+        /* No routes apply, but it is known what is spoken there. */
+        cr_assert(has(&stage->client, "hello"), "%s", stage->client.text);
+        bool is_inbound = kind == LISTENER_INBOUND;
+        cr_assert_eq(has(&stage->servers[0], "Client-Cert"), !is_inbound);
+        cr_assert_eq(has(&stage->servers[0], "x-request-id"), !is_inbound);
+        const char *log = world_log(&stage->world);
+        cr_assert_not_null(strstr(log, is_inbound ? "direction=inbound" : "direction=outbound"));
+        cr_assert_not_null(strstr(log, "shop/web:80"), "%s", log);
+        end(stage);
+    }
+}
+
+Test(http_path, speaks_to_single_pods_and_to_its_own_application)
+{
+    each_seed(dials_pods);
+}
+
+/* ---- questions ---- */
+
+static void on_answer(struct worker_query *query)
+{
+    (*(int *)query->argument)++;
+}
+
+static struct worker_query *ask(struct stage *stage, enum worker_query_kind kind)
+{
+    static struct worker_query query;
+    static int answers_count;
+    answers_count = 0;
+    query = (struct worker_query){
+        .kind = kind, .asker = stage->world.io, .on_answer = on_answer, .argument = &answers_count};
+    worker_ask(stage->world.worker, &query);
+    io_fake_run_for(stage->world.io, 10 * CLOCK_NS_PER_MS);
+    cr_assert_eq(answers_count, 1);
+    cr_assert_eq(query.cursor, WORKER_QUERY_END);
+    return &query;
+}
+
+static void tells(uint64_t seed)
+{
+    struct stage *stage = begin(seed, &plain, HELLO);
+    serve(stage, 0, &keeps, NULL);
+    send_text(dial(stage, &stage->client), GET);
+    settle(stage);
+    const struct worker_query *query = ask(stage, WORKER_QUERY_CONNECTIONS);
+    cr_assert_eq(query->rows_count, 1);
+    cr_assert_str_eq(query->connections[0].state, "exchange");
+    cr_assert_str_eq(query->connections[0].parent, "shop/web:80");
+    struct address pod = world_pod(0);
+    cr_assert(address_equal(&query->connections[0].endpoint, &pod));
+    query = ask(stage, WORKER_QUERY_ENDPOINTS);
+    cr_assert_eq(query->rows_count, 2); /* the pod and the ClusterIP */
+    cr_assert_eq(query->endpoints[0].active + query->endpoints[1].active, 1);
+    cr_assert_str_eq(query->endpoints[0].service, "shop/web");
+    query = ask(stage, WORKER_QUERY_DUMP);
+    cr_assert_geq(query->rows_count, 2);
+    cr_assert_not_null(strstr(query->lines[0], "state=exchange"), "%s", query->lines[0]);
+    cr_assert_eq(ask(stage, WORKER_QUERY_ALIVE)->rows_count, 0);
+    end(stage);
+}
+
+Test(http_path, tells_about_connections_endpoints_and_streams)
+{
+    each_seed(tells);
+}
+
 static void times_out(uint64_t seed)
 {
     struct stage *stage = begin(seed, &routed, HELLO);

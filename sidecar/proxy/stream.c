@@ -361,7 +361,12 @@ static struct bytes make_request_id(struct stream *stream)
 static struct error add_own_fields(struct stream *stream)
 {
     struct message_head *head = stream->request;
-    if (stream->downstream->direction == STATS_OUTBOUND) {
+    if (stream->downstream->direction == STATS_INBOUND) {
+        /* Only a verified peer may be named, and by us: without mesh TLS there is none. */
+        if (message_find(head, MESSAGE_FIELD_X_FORWARDED_CLIENT_CERT) != NULL) {
+            message_remove(head, BYTES("x-forwarded-client-cert"));
+        }
+    } else {
         const struct message_field *id = message_find(head, MESSAGE_FIELD_X_REQUEST_ID);
         if (id == NULL || !is_request_id(id->value)) {
             struct bytes value = make_request_id(stream);
