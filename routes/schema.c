@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "routes/decode.h"
+#include "routes/regex.h"
 
 #define AT(struct_, member_)                                                                       \
     .offset = offsetof(struct struct_, member_), .width = sizeof(((struct struct_ *)NULL)->member_)
@@ -121,6 +122,35 @@ static const struct route_word graphql_words[] = {
 
 /* ---- Checks of routes ---- */
 
+/*
+ * An expression that does not compile leaves a route's rule out, with a condition. In a policy of
+ * ours it is a mistake like any other: what is left out of a policy may be what protects somebody.
+ */
+static void check_expression(struct route_decoder *decoder, const struct route_node *node,
+                             const char *name, bool is_regex, struct bytes pattern)
+{
+    if (!is_regex || !decoder->schema->is_strict) {
+        return;
+    }
+    struct route_regex *regex = NULL;
+    struct route_regex_fault fault;
+    struct error error = route_regex_create(pattern, &fault, &regex);
+    if (error.code == ERROR_NO_MEMORY) {
+        decoder->is_out_of_memory = true;
+    } else if (error_is(error)) {
+        route_decode_fail(decoder, route_node_find(node, name), "invalid-regex", "%s: %s", name,
+                          fault.text);
+    }
+    route_regex_destroy(regex);
+}
+
+static void check_value_match(struct route_decoder *decoder, const struct route_node *node,
+                              void *object)
+{
+    const struct route_value_match *match = object;
+    check_expression(decoder, node, "value", match->type == ROUTE_MATCH_REGEX, match->value);
+}
+
 /* kind: Service without a group means core here (design section 5), where the default would name
  * Gateway API's group. */
 static void check_parent_ref(struct route_decoder *decoder, const struct route_node *node,
@@ -160,6 +190,7 @@ static void check_path_match(struct route_decoder *decoder, const struct route_n
                              void *object)
 {
     const struct route_path_match *path = object;
+    check_expression(decoder, node, "value", path->type == ROUTE_MATCH_REGEX, path->value);
     if (path->type != ROUTE_MATCH_EXACT && path->type != ROUTE_MATCH_PREFIX) {
         return;
     }
@@ -234,6 +265,11 @@ static void check_grpc_method(struct route_decoder *decoder, const struct route_
         return;
     }
     if (method->type != ROUTE_MATCH_EXACT) {
+        bool is_regex = method->type == ROUTE_MATCH_REGEX;
+        check_expression(decoder, node, "service", is_regex && method->service.data != NULL,
+                         method->service);
+        check_expression(decoder, node, "method", is_regex && method->method.data != NULL,
+                         method->method);
         return;
     }
     if (method->service.data != NULL && !is_grpc_name(method->service, true)) {
@@ -672,14 +708,14 @@ static const struct route_field header_match_fields[] = {
     {"name", ROUTE_FIELD_STRING, AT(route_value_match, name), .min = 1, .max = 256, .form = ROUTE_TEXT_TOKEN, .is_required = true},
     {"value", ROUTE_FIELD_STRING, AT(route_value_match, value), .min = 1, .max = 4096, .form = ROUTE_TEXT_FIELD_VALUE, .is_required = true},
 };
-static const struct route_type header_match_type = {"header match", sizeof(struct route_value_match), true, false, header_match_fields, COUNT(header_match_fields), NULL};
+static const struct route_type header_match_type = {"header match", sizeof(struct route_value_match), true, false, header_match_fields, COUNT(header_match_fields), check_value_match};
 
 static const struct route_field query_match_fields[] = {
     {"type", ROUTE_FIELD_ENUM, AT(route_value_match, type), .words = value_match_words, .default_text = "Exact"},
     {"name", ROUTE_FIELD_STRING, AT(route_value_match, name), .min = 1, .max = 256, .form = ROUTE_TEXT_TOKEN, .is_required = true},
     {"value", ROUTE_FIELD_STRING, AT(route_value_match, value), .min = 1, .max = 1024, .is_required = true},
 };
-static const struct route_type query_match_type = {"query parameter match", sizeof(struct route_value_match), true, false, query_match_fields, COUNT(query_match_fields), NULL};
+static const struct route_type query_match_type = {"query parameter match", sizeof(struct route_value_match), true, false, query_match_fields, COUNT(query_match_fields), check_value_match};
 
 static const struct route_field path_match_fields[] = {
     {"type", ROUTE_FIELD_ENUM, AT(route_path_match, type), .words = path_match_words, .default_text = "PathPrefix"},
@@ -1422,6 +1458,7 @@ static void check_body_json(struct route_decoder *decoder, const struct route_no
 {
     const struct route_body_json *json = object;
     check_body_value(decoder, node, json->type);
+    check_expression(decoder, node, "value", json->type == ROUTE_BODY_REGEX, json->value);
 }
 
 static void check_body_form(struct route_decoder *decoder, const struct route_node *node,
@@ -1429,6 +1466,7 @@ static void check_body_form(struct route_decoder *decoder, const struct route_no
 {
     const struct route_body_form *form = object;
     check_body_value(decoder, node, form->type);
+    check_expression(decoder, node, "value", form->type == ROUTE_BODY_REGEX, form->value);
 }
 
 static void check_body_alternative(struct route_decoder *decoder, const struct route_node *node,

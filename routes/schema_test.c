@@ -840,6 +840,21 @@ static const struct {
     {"kind: BodyMatch\nmetadata: {name: b}\nspec: {matches: [{json: [{pointer: a, value: "
      "b}]}]}",
      "invalid-value"},
+    {"kind: BodyMatch\nmetadata: {name: b}\nspec: {matches: [{json: [{pointer: /a, type: "
+     "RegularExpression, value: '('}]}]}",
+     "invalid-regex"},
+    {"kind: BodyMatch\nmetadata: {name: b}\nspec: {matches: [{json: [{pointer: /a, type: "
+     "RegularExpression, value: 'a+'}]}]}",
+     NULL},
+    {"kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {targetRefs: [{kind: Pod, selector: "
+     "{}}], rules: [{httpMatches: [{path: {type: RegularExpression, value: '('}}]}]}",
+     "invalid-regex"},
+    {"kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {targetRefs: [{kind: Pod, selector: "
+     "{}}], rules: [{httpMatches: [{headers: [{type: RegularExpression, name: a, value: '('}]}]}]}",
+     "invalid-regex"},
+    {"kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {targetRefs: [{kind: Pod, selector: "
+     "{}}], rules: [{grpcMatches: [{method: {type: RegularExpression, service: '('}}]}]}",
+     "invalid-regex"},
     {"kind: BodyMatch\nmetadata: {name: b}\nspec: {matches: [{json: [{pointer: /a}]}]}",
      "required"},
     {"kind: BodyMatch\nmetadata: {name: b}\nspec: {matches: [{jsonRPC: {method: a}, form: "
