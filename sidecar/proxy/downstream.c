@@ -186,12 +186,12 @@ static void count_connection(struct downstream *downstream, enum stats_protocol 
                            downstream->connection.transport.filter != NULL);
 }
 
-static void start_opaque(struct downstream *downstream)
+static void start_opaque(struct downstream *downstream, struct bytes sni)
 {
     downstream->state = DOWNSTREAM_STATE_OPAQUE;
     count_connection(downstream, STATS_PROTOCOL_TCP);
     start_timer(downstream, HALF_CLOSED_IDLE_NS);
-    if (!stream_begin_opaque(downstream)) {
+    if (!stream_begin_opaque(downstream, sni)) {
         stats_count_refused(downstream->worker->options.stats, CAUSE_LIMIT_CONNECTIONS);
         downstream_abort(downstream);
     }
@@ -275,7 +275,7 @@ static void start_http2(struct downstream *downstream)
     if (downstream->worker->codecs[CODEC_HTTP2] != NULL) {
         start_http(downstream, CODEC_HTTP2);
     } else {
-        start_opaque(downstream);
+        start_opaque(downstream, (struct bytes){0});
     }
 }
 
@@ -292,26 +292,43 @@ FALLIBLE downstream_start_opaque_codec(struct downstream *downstream)
     return OK;
 }
 
+/* A TLSRoute chooses by the server name, whatever the port declares. */
+static bool wants_sni(const struct target *target)
+{
+    return target->port != NULL && target->port->rules != NULL &&
+           route_rules_kind(target->port->rules) == ROUTE_KIND_TLS_ROUTE;
+}
+
 /* The first bytes, as far as they are there. */
 static void detect_now(struct downstream *downstream)
 {
-    switch (detect(transport_received(&downstream->connection.transport), NULL)) {
+    struct detect_hello hello;
+    bool is_tls_routed = wants_sni(downstream_target(downstream));
+    switch (detect(transport_received(&downstream->connection.transport), &hello)) {
     case DETECT_NEEDS_MORE:
         if (downstream->is_ended) {
-            start_opaque(downstream);
+            start_opaque(downstream, (struct bytes){0});
+        }
+        return;
+    case DETECT_TLS:
+        start_opaque(downstream, detect_hello_sni(&hello));
+        return;
+    case DETECT_HTTP1:
+        if (!is_tls_routed) {
+            start_http(downstream, CODEC_HTTP1);
+            return;
         }
         break;
-    case DETECT_HTTP1:
-        start_http(downstream, CODEC_HTTP1);
-        break;
     case DETECT_HTTP2:
-        start_http2(downstream);
+        if (!is_tls_routed) {
+            start_http2(downstream);
+            return;
+        }
         break;
-    case DETECT_TLS:
     case DETECT_OPAQUE:
-        start_opaque(downstream);
         break;
     }
+    start_opaque(downstream, (struct bytes){0});
 }
 
 static bool is_server_first(const struct worker *worker, const struct target *target)
@@ -337,21 +354,34 @@ void downstream_note_server_first(struct downstream *downstream)
     }
 }
 
+static void begin_detection(struct downstream *downstream, uint64_t timeout_ns)
+{
+    downstream->state = DOWNSTREAM_STATE_DETECT;
+    start_timer(downstream, timeout_ns);
+}
+
 static void decide_protocol(struct downstream *downstream)
 {
     const struct target *target = downstream_target(downstream);
+    if (wants_sni(target)) {
+        begin_detection(downstream, HEAD_TIMEOUT_NS);
+        return;
+    }
     switch (target->protocol) {
     case ROUTE_PROTOCOL_HTTP:
         start_http(downstream, CODEC_HTTP1);
         return;
     case ROUTE_PROTOCOL_HTTP2:
     case ROUTE_PROTOCOL_GRPC:
-        start_http2(downstream);
+        if (downstream->worker->codecs[CODEC_HTTP2] != NULL) {
+            start_http(downstream, CODEC_HTTP2);
+        } else {
+            begin_detection(downstream, HEAD_TIMEOUT_NS); /* HTTP/1 may come all the same */
+        }
         return;
     case ROUTE_PROTOCOL_UNDECLARED:
         if (target->parent != NULL && !is_server_first(downstream->worker, target)) {
-            downstream->state = DOWNSTREAM_STATE_DETECT;
-            start_timer(downstream, downstream->worker->settings->detect_timeout_ns);
+            begin_detection(downstream, downstream->worker->settings->detect_timeout_ns);
             return;
         }
         break;
@@ -361,7 +391,7 @@ static void decide_protocol(struct downstream *downstream)
     case ROUTE_PROTOCOL_WSS:
         break;
     }
-    start_opaque(downstream);
+    start_opaque(downstream, (struct bytes){0});
 }
 
 /* ---- time limits ---- */
@@ -417,7 +447,7 @@ static void on_timer(struct io_timer *timer)
     switch (downstream->state) {
     case DOWNSTREAM_STATE_DETECT:
         downstream->is_quiet = transport_received_size(&downstream->connection.transport) == 0;
-        start_opaque(downstream);
+        start_opaque(downstream, (struct bytes){0});
         break;
     case DOWNSTREAM_STATE_CODEC:
         if (downstream->connection.codec != NULL &&

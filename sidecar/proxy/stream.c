@@ -67,13 +67,15 @@ struct exchange *stream_begin(struct downstream *downstream)
     return &stream->down;
 }
 
-bool stream_begin_opaque(struct downstream *downstream)
+bool stream_begin_opaque(struct downstream *downstream, struct bytes sni)
 {
     struct stream *stream = take_stream(downstream);
     if (stream == NULL) {
         return false;
     }
     stream->is_opaque = true;
+    stream->sni =
+        arena_copy(&stream->arena, sni); /* without memory as if none was sent: no match */
     stream->began_ns = downstream->accepted_ns;
     stream->is_server_watched = downstream->is_quiet;
     stream->is_down_ended = downstream->is_ended;
@@ -169,7 +171,7 @@ static bool is_kind_for(const struct stream *stream, enum route_kind kind)
 
 static void match(struct stream *stream, const struct route_rules *rules)
 {
-    struct route_request request = {0};
+    struct route_request request = {.sni = stream->sni};
     const struct message_head *head = stream->request;
     if (head != NULL) {
         _Static_assert(offsetof(struct message_field, name) == offsetof(struct route_field, name) &&

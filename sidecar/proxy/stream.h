@@ -83,6 +83,7 @@ struct stream {
     struct buffer request_data; /* came before there was room for it upstream */
     struct route_target target; /* as matched; only where routes are attached */
     struct bytes asked_target;  /* as it came, for the log */
+    struct bytes sni;           /* opaque: of the ClientHello, where a TLSRoute wants it */
 
     struct snapshot_hold *hold; /* NULL once nothing of the snapshot is needed */
     uint64_t generation;
@@ -122,7 +123,7 @@ struct stream {
 struct exchange *stream_begin(struct downstream *downstream);
 
 /* The one stream of an opaque connection begins. False when a bound is reached. */
-bool stream_begin_opaque(struct downstream *downstream);
+bool stream_begin_opaque(struct downstream *downstream, struct bytes sni);
 
 /* Opaque and without a codec: bytes came; the peer ended or (CODEC_END_RESET) is gone. */
 void stream_on_bytes(struct stream *stream);
