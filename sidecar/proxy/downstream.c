@@ -119,7 +119,7 @@ static void aim_outbound(struct downstream *downstream, struct target *target)
 static void aim_named(struct downstream *downstream, struct target *target)
 {
     struct worker *worker = downstream->worker;
-    const struct worker_listener *source = downstream->listener->source;
+    const struct worker_listener *source = downstream->source;
     const struct route_service *service =
         route_services_find(route_config_services(worker_snapshot(worker)->config),
                             source->service_namespace, source->service_name);
@@ -143,7 +143,7 @@ const struct target *downstream_target(struct downstream *downstream)
         return target;
     }
     *target = (struct target){.generation = generation};
-    switch (downstream->listener->source->kind) {
+    switch (downstream->source->kind) {
     case LISTENER_OUTBOUND:
         aim_outbound(downstream, target);
         break;
@@ -165,7 +165,7 @@ const struct target *downstream_target(struct downstream *downstream)
  * redirection, nobody does, and no route ever matches (design 6). */
 static void count_destination(struct downstream *downstream)
 {
-    if (downstream->listener->source->kind != LISTENER_OUTBOUND) {
+    if (downstream->source->kind != LISTENER_OUTBOUND) {
         return;
     }
     const struct target *target = downstream_target(downstream);
@@ -548,7 +548,7 @@ static const struct transport_events transport_events = {
 /* Find the original destination; false: this connection must not be served. */
 static bool find_destination(struct downstream *downstream)
 {
-    if (downstream->listener->source->kind == LISTENER_NAMED) {
+    if (downstream->source->kind == LISTENER_NAMED) {
         return true;
     }
     const struct io_socket *socket = &downstream->connection.transport.socket;
@@ -596,7 +596,7 @@ static void refuse(struct downstream *downstream, enum cause cause)
     downstream_abort(downstream);
 }
 
-void downstream_accept(struct worker *worker, const struct listener *listener, int fd)
+void downstream_accept(struct worker *worker, const struct worker_listener *source, int fd)
 {
     struct downstream *downstream = slab_take(&worker->downstream_slab);
     if (downstream == NULL) {
@@ -605,9 +605,9 @@ void downstream_accept(struct worker *worker, const struct listener *listener, i
         worker_close_descriptor(worker, fd);
         return;
     }
-    bool is_inbound = listener->source->kind == LISTENER_INBOUND;
+    bool is_inbound = source->kind == LISTENER_INBOUND;
     *downstream = (struct downstream){.worker = worker,
-                                      .listener = listener,
+                                      .source = source,
                                       .number = ++worker->connections_counter,
                                       .accepted_ns = io_now(worker->io),
                                       .active_ns = io_now(worker->io),

@@ -17,9 +17,9 @@
 #include "routes/service.h"
 
 struct cluster;
-struct listener;
 struct stream;
 struct worker;
+struct worker_listener;
 
 /* What a destination is in one configuration. */
 struct target {
@@ -47,9 +47,9 @@ struct destination {
 };
 
 struct downstream {
-    struct connection connection;    /* first */
-    struct worker *worker;           /* borrowed */
-    const struct listener *listener; /* borrowed */
+    struct connection connection;         /* first */
+    struct worker *worker;                /* borrowed */
+    const struct worker_listener *source; /* borrowed, for ever: that it came by */
     struct list open;
     struct list streams;
     struct io_timer timer; /* one for all: what it means depends on the state */
@@ -68,7 +68,7 @@ struct downstream {
 };
 
 /* Take an accepted descriptor over: refuse it, or begin. */
-void downstream_accept(struct worker *worker, const struct listener *listener, int fd);
+void downstream_accept(struct worker *worker, const struct worker_listener *source, int fd);
 
 /* What its destination is now. Borrowed until the configuration changes. */
 const struct target *downstream_target(struct downstream *downstream);

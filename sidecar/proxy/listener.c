@@ -13,8 +13,8 @@
 /* A socket on its way to another worker. From malloc: a slab is one thread's. */
 struct handover {
     struct io_message message;
-    struct worker *to;               /* borrowed */
-    const struct listener *listener; /* borrowed: lives as long as worker 0 */
+    struct worker *to;                    /* borrowed */
+    const struct worker_listener *source; /* borrowed, for ever */
     int fd;
 };
 
@@ -49,10 +49,10 @@ static void on_handover(struct io_message *message)
 {
     struct handover *handover = LIST_OWNER(message, struct handover, message);
     struct worker *worker = handover->to;
-    const struct listener *listener = handover->listener;
+    const struct worker_listener *source = handover->source;
     int fd = handover->fd;
     free(handover);
-    downstream_accept(worker, listener, fd);
+    downstream_accept(worker, source, fd);
 }
 
 static void resume_all(struct worker *worker)
@@ -98,19 +98,19 @@ static void on_accept(struct io_listener *accepting, int fd)
         pause_all(acceptor);
     }
     if (index == acceptor->options.index) {
-        downstream_accept(acceptor, listener, fd);
+        downstream_accept(acceptor, listener->source, fd);
         return;
     }
     struct handover *handover = malloc(sizeof(*handover));
     if (handover == NULL) {
         acceptor->handed[index]--;
         acceptor->handed[acceptor->options.index]++;
-        downstream_accept(acceptor, listener, fd);
+        downstream_accept(acceptor, listener->source, fd);
         return;
     }
     *handover = (struct handover){.message = {.run = on_handover},
                                   .to = worker_at(acceptor, index),
-                                  .listener = listener,
+                                  .source = listener->source,
                                   .fd = fd};
     io_post(handover->to->io, &handover->message);
 }

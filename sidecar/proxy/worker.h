@@ -52,9 +52,9 @@ struct worker_options {
     uint32_t count;
     enum io_backend backend;
     struct io_options io;
-    const struct worker_settings *settings; /* borrowed */
-    const struct worker_listener
-        *listeners; /* worker 0 accepts and hands over by count; others get none */
+    const struct worker_settings *settings;  /* borrowed */
+    const struct worker_listener *listeners; /* borrowed for ever; worker 0 accepts and hands over
+                                                by count, others get none */
     uint32_t listeners_count;
     struct worker *const
         *workers; /* borrowed: all of them, filled before the first turn; for handing over */
