@@ -74,8 +74,9 @@ bool stream_begin_opaque(struct downstream *downstream, struct bytes sni)
         return false;
     }
     stream->is_opaque = true;
-    stream->sni =
-        arena_copy(&stream->arena, sni); /* without memory as if none was sent: no match */
+    if (sni.size > 0) { /* without memory as if none was sent: no match */
+        stream->sni = arena_copy(&stream->arena, sni);
+    }
     stream->began_ns = downstream->accepted_ns;
     stream->is_server_watched = downstream->is_quiet;
     stream->is_down_ended = downstream->is_ended;
