@@ -326,5 +326,5 @@ def test_responses_are_relayed_exactly_or_refused(serving, listen, group):
 
 
 def test_every_row_is_there():
-    assert sum(len(group) for group in REQUESTS.values()) == 702
+    assert sum(len(group) for group in REQUESTS.values()) == 715
     assert sum(len(group) for group in RESPONSES.values()) == 157

@@ -228,16 +228,17 @@ static void end_receive(struct http1 *http1)
 
 /* ---- Answers of the codec's own ---- */
 
+/* An answer without content. `details` of proxy-status (RFC 9209); NULL: nothing went wrong. */
 static void answer(struct http1 *http1, uint16_t status, const char *details, bool is_close)
 {
-    struct bytes reason = message_reason(status);
-    struct buffer *out = &http1->codec.out;
-    uint8_t *text = NULL;
+    static const char methods[] = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 
     enum {
         ANSWER_BYTES_MAX = 512
     };
 
+    uint8_t *text = NULL;
+    struct buffer *out = &http1->codec.out;
     struct error error = buffer_reserve(out, http1->codec.blocks, ANSWER_BYTES_MAX, &text);
     if (error_is(error)) {
         return; /* closed without a word: there is no memory for one */
@@ -245,17 +246,20 @@ static void answer(struct http1 *http1, uint16_t status, const char *details, bo
     const char *more = "";
     if (status == 426) {
         more = "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n";
-    } else if (status == 405) {
-        more = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"; /* RFC 9110 15.5.6 */
+    } else if (status == 405 || status == 200) {
+        more = methods; /* RFC 9110 15.5.6, 9.3.7 */
     }
-    int size = snprintf((char *)text, ANSWER_BYTES_MAX,
-                        "HTTP/1.1 %u %.*s\r\n%s%.29s%sContent-Length: 0\r\n"
-                        "proxy-status: outrigger; error=http_request_error; details=\"%s\"\r\n"
-                        "%s%s\r\n",
-                        status, (int)reason.size, (const char *)reason.data,
-                        http1->date == NULL ? "" : "Date: ", http1->date == NULL ? "" : http1->date,
-                        http1->date == NULL ? "" : "\r\n", details, more,
-                        is_close ? "Connection: close\r\n" : "");
+    bool has_date = http1->date != NULL;
+    bool has_details = details != NULL;
+    struct bytes reason = message_reason(status);
+    int size =
+        snprintf((char *)text, ANSWER_BYTES_MAX,
+                 "HTTP/1.1 %u %.*s\r\n%s%.29s%sContent-Length: 0\r\n%s%s%s%s%s\r\n", status,
+                 (int)reason.size, (const char *)reason.data, has_date ? "Date: " : "",
+                 has_date ? http1->date : "", has_date ? "\r\n" : "",
+                 has_details ? "proxy-status: outrigger; error=http_request_error; details=\"" : "",
+                 has_details ? details : "", has_details ? "\"\r\n" : "", more,
+                 is_close ? "Connection: close\r\n" : "");
     CHECK(size > 0 && size < ANSWER_BYTES_MAX);
     buffer_commit(out, (size_t)size);
 }
@@ -493,7 +497,6 @@ static enum http1_parse parse_response(struct http1 *http1, struct bytes data,
     return parse;
 }
 
-/* A valid request: ask for its exchange and deliver the head. */
 /*
  * The head as the exchange's own, and its bytes gone from the input: what is called next may
  * answer, close and feed this codec again. NULL without memory.
@@ -508,27 +511,65 @@ static struct message_head *take_head(struct http1 *http1, struct exchange *exch
     return head != NULL && keep_named(http1, head) ? head : NULL;
 }
 
+/* Answer a valid request here; the connection goes on when no content follows it. */
+static void decline(struct http1 *http1, const struct message_head *head, uint16_t status,
+                    const char *details)
+{
+    bool has_body = head->body == MESSAGE_BODY_CHUNKED || head->content_length > 0;
+    bool is_close = has_body || !head->is_keep_alive || head->version == MESSAGE_HTTP_1_0 ||
+                    head->is_upgrade || http1->codec.is_draining;
+    answer(http1, status, details, is_close);
+    http1->is_crlf_skipped = false;
+    if (is_close) {
+        close_connection(http1);
+    }
+}
+
+/* The value of Max-Forwards, for OPTIONS, which alone counts it (RFC 9110 7.6.2): false when there
+ * is none to be read. */
+static bool read_max_forwards(const struct message_head *head, uint64_t *ret_left)
+{
+    if (head->known[MESSAGE_FIELD_MAX_FORWARDS] == 0) {
+        return false;
+    }
+    const struct message_field *field = message_find(head, MESSAGE_FIELD_MAX_FORWARDS);
+    return field != NULL && bytes_equal(head->method, BYTES("OPTIONS")) &&
+           !error_is(bytes_parse_decimal(field->value, UINT32_MAX, ret_left));
+}
+
+/* One hop less. False when the arena refuses. */
+static bool count_forwards(struct arena *arena, struct message_head *head)
+{
+    uint64_t forwards = 0;
+    if (!read_max_forwards(head, &forwards)) {
+        return true;
+    }
+    char *text = arena_format(arena, "%u", (unsigned)(forwards - 1));
+    return text != NULL &&
+           !error_is(message_set(head, arena, BYTES("Max-Forwards"), bytes_from_string(text)));
+}
+
+/* A valid request: ask for its exchange and deliver the head. */
 static void deliver_request(struct http1 *http1, struct buffer *input, struct http1_parsed *parsed,
                             struct bytes data)
 {
     struct codec *codec = &http1->codec;
+    uint64_t forwards = 1;
+    if (read_max_forwards(&parsed->head, &forwards) && forwards == 0) {
+        buffer_consume(input, parsed->size);
+        decline(http1, &parsed->head, 200, NULL); /* D6: it is for us */
+        return;
+    }
     struct exchange *exchange = codec->events->on_exchange(codec);
     if (exchange == NULL) {
         buffer_consume(input, parsed->size);
-        bool has_body = parsed->head.body != MESSAGE_BODY_NONE && parsed->head.content_length > 0;
-        bool is_close = has_body || parsed->head.body == MESSAGE_BODY_CHUNKED ||
-                        !parsed->head.is_keep_alive || parsed->head.version == MESSAGE_HTTP_1_0 ||
-                        parsed->head.is_upgrade || codec->is_draining;
-        answer(http1, 503, "limit_exchanges", is_close);
+        decline(http1, &parsed->head, 503, "limit_exchanges");
         codec->events->on_malformed(codec, 503, http1_fault_text(HTTP1_FAULT_REFUSED));
-        if (is_close) {
-            close_connection(http1);
-        }
         return;
     }
     begin_exchange(http1, exchange);
     struct message_head *head = take_head(http1, exchange, input, parsed, data);
-    if (head == NULL) {
+    if (head == NULL || !count_forwards(exchange->arena, head)) {
         answer(http1, 503, "limit_buffer", true);
         close_connection(http1);
         fail_exchange(http1, EXCHANGE_RESET_INTERNAL, error_make(ERROR_NO_MEMORY, 0));

@@ -3,9 +3,10 @@
  * refused, and nothing of a peer's framing is passed on, only our own (reliability.md A, D, E, F).
  *
  * Server role: a malformed request is answered here (400, 408, 414, 417, 426, 431, 501, 505; 405
- * for CONNECT), then is_close_wanted; no exchange is asked for before a head is whole and valid.
- * Pipelined requests wait in the input until the exchange before them is over. Client role: a
- * malformed response is on_reset with EXCHANGE_RESET_PROTOCOL, and the connection is not reusable.
+ * for CONNECT and TRACE), then is_close_wanted; no exchange is asked for before a head is whole and
+ * valid. Pipelined requests wait in the input until the exchange before them is over. Client role:
+ * a malformed response is on_reset with EXCHANGE_RESET_PROTOCOL, and the connection is not
+ * reusable.
  *
  * Heads are delivered with hop-by-hop fields dropped already and, for requests, with the target in
  * origin-form. What they were is in the head's flags.

@@ -15,7 +15,7 @@ static const struct {
     [HTTP1_FAULT_TARGET] = {400, "request target"},
     [HTTP1_FAULT_TARGET_BYTES] = {414, "request target too long"},
     [HTTP1_FAULT_VERSION] = {505, "HTTP version"},
-    [HTTP1_FAULT_CONNECT] = {405, "CONNECT"},
+    [HTTP1_FAULT_METHOD] = {405, "CONNECT or TRACE"},
     [HTTP1_FAULT_STATUS_LINE] = {502, "status line"},
     [HTTP1_FAULT_FIELD_NAME] = {400, "field name"},
     [HTTP1_FAULT_FIELD_VALUE] = {400, "field value"},
@@ -568,8 +568,8 @@ static enum http1_fault check_request(struct http1_parsed *parsed)
 {
     struct message_head *head = &parsed->head;
     head->is_request = true;
-    if (bytes_equal(head->method, BYTES("CONNECT"))) {
-        return HTTP1_FAULT_CONNECT;
+    if (bytes_equal(head->method, BYTES("CONNECT")) || bytes_equal(head->method, BYTES("TRACE"))) {
+        return HTTP1_FAULT_METHOD; /* E6, D6 */
     }
     head->is_head_request = bytes_equal(head->method, BYTES("HEAD"));
     enum http1_fault fault = check_target(parsed);
