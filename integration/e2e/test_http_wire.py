@@ -244,6 +244,16 @@ def test_an_upgrade_becomes_a_tunnel_in_both_directions(web):
         assert client.is_ended()
 
 
+def test_a_tunnel_never_begins_on_a_used_connection(web):
+    """E3: what an upstream left behind on a pooled connection cannot be taken for the answer to an upgrade."""
+    proxy = web()
+    with client_of(proxy) as client:
+        assert client.ask(request()).status == 200
+        assert client.ask(request("/?refuse=1", fields=WEBSOCKET)).status == 200
+        assert client.ask(request()).status == 200
+    assert proxy.server.accepted == 2, "one for both ordinary requests, one for the upgrade"
+
+
 def test_a_refused_upgrade_is_an_ordinary_answer(scripted):
     proxy = scripted(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", hold=True)
     with client_of(proxy) as client:

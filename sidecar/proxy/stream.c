@@ -537,7 +537,9 @@ static enum step connect_upstream(struct stream *stream)
     struct worker *worker = stream->worker;
     struct attempt *attempt = &stream->attempt;
     enum codec_protocol protocol = choose_protocol(stream);
-    if (attempt->endpoint != NULL && !stream->is_opaque && !stream->is_pool_tried) {
+    /* A tunnel owns its connection, from its first byte on (reliability E3). */
+    bool may_share = !stream->is_opaque && !stream->request->is_upgrade && !stream->is_pool_tried;
+    if (attempt->endpoint != NULL && may_share) {
         struct upstream *pooled = conn_pool_take(&worker->pool, attempt->endpoint, protocol);
         if (pooled != NULL) {
             upstream_attach(pooled, attempt);
