@@ -49,14 +49,17 @@ enum bits {
     BIT_REGISTERED = 1 << 4,
     BIT_POLL_IN = 1 << 5, /* asked for by io.c, once */
     BIT_POLL_OUT = 1 << 6,
+    BIT_UNANNOUNCED = 1 << 7, /* a send waits for memory: no edge will come */
 };
 
 struct io_epoll {
     int fd;
-    int doorbell;          /* eventfd */
-    struct list sockets;   /* the work list */
-    struct list listeners; /* likewise */
-    bool has_no_pwait2;    /* kernel before 5.11, or a profile that does not know the call */
+    int doorbell;            /* eventfd */
+    struct list sockets;     /* the work list */
+    struct list listeners;   /* likewise */
+    struct list unannounced; /* sockets that try to send again when `retry` fires */
+    struct io_timer retry;
+    bool has_no_pwait2; /* kernel before 5.11, or a profile that does not know the call */
     struct epoll_event events[EVENTS_MAX];
 };
 
@@ -79,8 +82,11 @@ static void update_work(struct io_socket *socket)
     uint32_t bits = socket->driver_bits;
     bool can_read = (bits & BIT_RECEIVING) != 0 && (bits & BIT_READABLE) != 0;
     bool can_send = socket->send_in_flight != 0 && (bits & BIT_WRITABLE) != 0;
+    bool must_retry = socket->send_in_flight != 0 && (bits & BIT_UNANNOUNCED) != 0;
     if (can_read || can_send) {
         work_on(&state_of(socket->io)->sockets, &socket->driver_link);
+    } else if (must_retry) {
+        work_on(&state_of(socket->io)->unannounced, &socket->driver_link);
     } else {
         list_remove(&socket->driver_link);
     }
@@ -205,6 +211,36 @@ static void disarm_receive(struct io_socket *socket)
     }
 }
 
+static void on_retry(struct io_timer *timer)
+{
+    struct io_epoll *state = LIST_OWNER(timer, struct io_epoll, retry);
+    struct list tried;
+    struct list *link = NULL;
+    list_init(&tried);
+    list_move_all(&state->unannounced, &tried);
+    while ((link = list_take(&tried)) != NULL) {
+        struct io_socket *socket = LIST_OWNER(link, struct io_socket, driver_link);
+        socket->driver_bits &= ~(uint32_t)BIT_UNANNOUNCED;
+        socket->driver_bits |= BIT_WRITABLE;
+        update_work(socket);
+    }
+}
+
+/* The socket takes no more. Room makes an edge, or else a timer has to. */
+static void note_full(struct io_socket *socket)
+{
+    struct io *io = socket->io;
+    socket->driver_bits &= ~(uint32_t)(BIT_WRITABLE | BIT_UNANNOUNCED);
+    if (io_os_is_send_unannounced(socket->fd)) {
+        struct io_timer *retry = &state_of(io)->retry;
+        socket->driver_bits |= BIT_UNANNOUNCED;
+        if (!io_timer_is_running(retry)) {
+            uint64_t span_ns = IO_OS_SEND_RETRY_MS * CLOCK_NS_PER_MS;
+            io_timer_start(io, retry, clock_add(io->now_ns, span_ns), on_retry);
+        }
+    }
+}
+
 /* Send what the socket takes, at most SENDS_MAX calls. True while there is more to send. */
 static bool send_some(struct io_socket *socket)
 {
@@ -221,7 +257,7 @@ static bool send_some(struct io_socket *socket)
         ssize_t sent = sendmsg(socket->fd, &message, MSG_NOSIGNAL);
         if (sent < 0) {
             if (errno == EAGAIN) {
-                socket->driver_bits &= ~(uint32_t)BIT_WRITABLE;
+                note_full(socket);
                 return true;
             }
             if (errno != EINTR) {
@@ -232,7 +268,7 @@ static bool send_some(struct io_socket *socket)
         }
         io_note_sent(socket, (uint32_t)sent);
         if ((size_t)sent < wanted) {
-            socket->driver_bits &= ~(uint32_t)BIT_WRITABLE; /* full: room makes an edge */
+            note_full(socket);
             return true;
         }
     }
@@ -581,6 +617,7 @@ static struct error open_epoll(struct io *io, const struct io_options *options)
     }
     list_init(&state->sockets);
     list_init(&state->listeners);
+    list_init(&state->unannounced);
     state->fd = epoll_create1(EPOLL_CLOEXEC);
     state->doorbell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     io->driver_state = state;

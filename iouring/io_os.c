@@ -2,8 +2,10 @@
 #include "iouring/io_os.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -121,6 +123,12 @@ void io_os_discard(struct io *io, int fd)
     (void)io;
     io_os_shut_down(fd, true);
     close(fd);
+}
+
+bool io_os_is_send_unannounced(int fd)
+{
+    int unacknowledged = 0;
+    return ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged == 0;
 }
 
 uint64_t io_os_now(const struct io *io)

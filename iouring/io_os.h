@@ -30,5 +30,16 @@ void io_os_datagram_close(struct io_datagram *datagram);
 /* Close an accepted descriptor with RST. */
 void io_os_discard(struct io *io, int fd);
 
+/*
+ * A send just found no room. True when no event will say that there is room again: nothing is on
+ * its way to the peer, so nothing can be acknowledged; what lacks is memory of the whole system
+ * (net.ipv4.tcp_mem). The send must be tried again after a while.
+ */
+bool io_os_is_send_unannounced(int fd);
+
+enum {
+    IO_OS_SEND_RETRY_MS = 5
+};
+
 /* CLOCK_MONOTONIC. */
 uint64_t io_os_now(const struct io *io);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "iouring/io_os.h"
 
 enum {
     PIPE_BYTES = 256 << 10, /* also what a stalled reader can pin */
@@ -29,6 +30,7 @@ struct io_splice {
     struct io_socket *from; /* borrowed */
     int pipe[2];            /* read end, write end; owned; -1 when none is held */
     uint64_t held;
+    struct io_timer retry; /* the target lacks memory, and no event will tell */
     uint32_t small_steps;
     bool is_read_over; /* end, or `read_error` */
     int read_error;
@@ -204,6 +206,23 @@ static void rest(struct io_splice *bulk, uint64_t moved)
     }
 }
 
+static void on_retry(struct io_timer *timer)
+{
+    io_splice_ready(LIST_OWNER(timer, struct io_splice, retry)->from);
+}
+
+/* Bytes are held that the target does not take now. */
+static void wait_for_target(struct io_splice *bulk, struct io_socket *to)
+{
+    struct io *io = to->io;
+    if (io_os_is_send_unannounced(to->fd)) {
+        io_timer_start(io, &bulk->retry,
+                       clock_add(io->now_ns, IO_OS_SEND_RETRY_MS * CLOCK_NS_PER_MS), on_retry);
+    } else {
+        io->driver->poll(to, true);
+    }
+}
+
 static void step(struct io_splice *bulk)
 {
     struct io_socket *from = bulk->from;
@@ -219,7 +238,7 @@ static void step(struct io_splice *bulk)
     } else if (moved >= STEP_BYTES) {
         io_splice_ready(from);
     } else if (bulk->held > 0) {
-        from->io->driver->poll(to, true);
+        wait_for_target(bulk, to);
     } else if (bulk->is_read_over) {
         int error_number = bulk->read_error;
         io_splice_stop(from);
@@ -265,6 +284,7 @@ void io_splice_stop(struct io_socket *from)
     }
     put_pipe(from->io, bulk);
     list_remove(&bulk->ready);
+    io_timer_stop(from->io, &bulk->retry);
     from->splice = NULL;
     free(bulk);
 }
