@@ -44,7 +44,6 @@ struct http1 {
     struct codec codec;        /* first: the codec is the http1 */
     struct exchange *exchange; /* borrowed; NULL between exchanges */
     const char *date;          /* borrowed; may be NULL */
-    struct buffer delivery;    /* what on_data is given */
 
     enum receive_state receive_state;
     uint64_t receive_left;  /* of the body or the chunk */
@@ -72,7 +71,7 @@ struct http1 {
     bool is_closing;        /* no exchange follows this one */
     bool is_continue_sent;  /* server: a 100 went out */
     bool are_trailers_sent; /* with them the last chunk */
-    uint8_t key[WEBSOCKET_KEY_BYTES];
+    const uint8_t *key; /* client: Sec-WebSocket-Key, WEBSOCKET_KEY_BYTES in the exchange's arena */
 };
 
 static struct http1 *http1_of(const struct exchange *exchange)
@@ -591,7 +590,7 @@ static void deliver_request(struct http1 *http1, struct buffer *input, struct ht
 static bool is_accepted(const struct http1 *http1, struct message_head *head)
 {
     uint8_t accept[WEBSOCKET_ACCEPT_BYTES];
-    websocket_accept(bytes_make(http1->key, sizeof(http1->key)), accept);
+    websocket_accept(bytes_make(http1->key, WEBSOCKET_KEY_BYTES), accept);
     const struct message_field *field = message_find_name(head, BYTES("sec-websocket-accept"));
     return field != NULL && bytes_equal(field->value, bytes_make(accept, sizeof(accept)));
 }
@@ -701,20 +700,28 @@ static struct error receive_head(struct http1 *http1, struct buffer *input)
 
 /* ---- Receiving content ---- */
 
-/* Take up to `size` granted bytes of the input into `delivery`. Errors: ERROR_NO_MEMORY. */
+/* Take up to `size` granted bytes of the input into `delivery`, which is emptied on failure.
+ * Errors: ERROR_NO_MEMORY. */
 static struct error take(struct http1 *http1, struct buffer *input, uint64_t size,
-                         uint64_t *ret_taken)
+                         struct buffer *delivery, uint64_t *ret_taken)
 {
     struct exchange *exchange = http1->exchange;
     uint64_t part = size < input->size ? size : input->size;
     part = part < exchange->granted_bytes ? part : exchange->granted_bytes;
+    struct error error = OK;
     if (http1->receive_state == RECEIVE_CHUNK_DATA && part <= LIMIT_CHUNK_COPY_BYTES) {
         uint8_t copy[LIMIT_CHUNK_COPY_BYTES];
         buffer_copy_out(input, part, copy);
-        TRY(buffer_append(&http1->delivery, http1->codec.blocks, bytes_make(copy, part)));
-        buffer_consume(input, part);
+        error = buffer_append(delivery, http1->codec.blocks, bytes_make(copy, part));
+        if (!error_is(error)) {
+            buffer_consume(input, part);
+        }
     } else {
-        TRY(buffer_move(input, &http1->delivery, part));
+        error = buffer_move(input, delivery, part);
+    }
+    if (error_is(error)) {
+        buffer_clear(delivery);
+        return error;
     }
     exchange->granted_bytes -= part;
     exchange->received_bytes += part;
@@ -722,22 +729,24 @@ static struct error take(struct http1 *http1, struct buffer *input, uint64_t siz
     return OK;
 }
 
-static void deliver(struct http1 *http1)
+/* Give the owner its data; what it leaves is dropped. */
+static void deliver(struct http1 *http1, struct buffer *delivery)
 {
-    if (http1->delivery.size > 0) {
+    if (delivery->size > 0) {
         CHECK(http1->exchange != NULL);
-        http1->exchange->events->on_data(http1->exchange, &http1->delivery);
-        buffer_clear(&http1->delivery);
+        http1->exchange->events->on_data(http1->exchange, delivery);
+        buffer_clear(delivery);
     }
 }
 
 static struct error receive_length(struct http1 *http1, struct buffer *input)
 {
     uint64_t taken = 0;
-    TRY(take(http1, input, http1->receive_left, &taken));
+    struct buffer delivery = {0};
+    TRY(take(http1, input, http1->receive_left, &delivery, &taken));
     http1->receive_left -= taken;
     bool is_end = http1->receive_left == 0;
-    deliver(http1);
+    deliver(http1, &delivery);
     if (is_end && http1->exchange != NULL) {
         end_receive(http1);
     }
@@ -748,8 +757,9 @@ static struct error receive_length(struct http1 *http1, struct buffer *input)
 static struct error receive_open_ended(struct http1 *http1, struct buffer *input)
 {
     uint64_t taken = 0;
-    TRY(take(http1, input, UINT64_MAX, &taken));
-    deliver(http1);
+    struct buffer delivery = {0};
+    TRY(take(http1, input, UINT64_MAX, &delivery, &taken));
+    deliver(http1, &delivery);
     return OK;
 }
 
@@ -813,6 +823,7 @@ static struct error receive_chunks(struct http1 *http1, struct buffer *input)
     const struct exchange *exchange = http1->exchange;
     CHECK(exchange != NULL);
     enum http1_fault fault = HTTP1_FAULT_NONE;
+    struct buffer delivery = {0};
     bool goes_on = true;
     while (goes_on && input->size > 0) {
         if (http1->receive_state == RECEIVE_CHUNK_LINE) {
@@ -821,7 +832,7 @@ static struct error receive_chunks(struct http1 *http1, struct buffer *input)
             goes_on = receive_chunk_end(http1, input, &fault);
         } else if (http1->receive_state == RECEIVE_CHUNK_DATA) {
             uint64_t taken = 0;
-            TRY(take(http1, input, http1->receive_left, &taken));
+            TRY(take(http1, input, http1->receive_left, &delivery, &taken));
             http1->receive_left -= taken;
             goes_on = http1->receive_left == 0;
             if (goes_on) {
@@ -831,7 +842,8 @@ static struct error receive_chunks(struct http1 *http1, struct buffer *input)
             goes_on = false;
         }
     }
-    deliver(http1); /* also what stood before a fault, so that it does not depend on the cuts */
+    deliver(http1,
+            &delivery); /* also what stood before a fault, so that it does not depend on the cuts */
     if (fault != HTTP1_FAULT_NONE && http1->exchange == exchange) {
         refuse(http1, fault);
     }
@@ -1097,7 +1109,6 @@ static void destroy(struct codec *codec)
         }
     }
     buffer_clear(&codec->out);
-    buffer_clear(&http1->delivery);
     free(http1);
 }
 
@@ -1258,7 +1269,7 @@ static struct error send_request(struct http1 *http1, struct message_head *head,
         if (key == NULL || !websocket_is_key(key->value)) {
             return error_make(ERROR_PROTOCOL, 0);
         }
-        memcpy(http1->key, key->value.data, sizeof(http1->key));
+        http1->key = key->value.data;
         http1->is_upgrade = true;
         http1->is_closing = true; /* E3: whatever becomes of it, nothing else comes after it */
     }
