@@ -19,6 +19,9 @@
 #include "proxy/worker_state.h"
 #include "upstream/upstream.h"
 
+#define DRAIN_TICK_NS (20 * CLOCK_NS_PER_MS)
+#define STOP_NS CLOCK_NS_PER_S /* for last bytes; a second signal should not take longer */
+
 enum {
     SWEEP_CLUSTERS = 64, /* looked at in one turn after a new snapshot */
 };
@@ -251,7 +254,7 @@ FALLIBLE worker_turn(struct worker *worker, uint64_t until_ns)
 
 uint64_t worker_open_exchanges(const struct worker *worker)
 {
-    return stats_read(&worker->open_exchanges);
+    return stats_read(&worker->open_exchanges) + stats_read(&worker->unsent);
 }
 
 uint64_t worker_last_turn_ns(const struct worker *worker)
@@ -307,6 +310,22 @@ void worker_publish(struct worker *worker, struct snapshot *snapshot)
     give_order(worker, on_publish, snapshot);
 }
 
+/* An answer that is given and not sent is not finished. */
+static void count_unsent(struct io_timer *timer)
+{
+    struct worker *worker = LIST_OWNER(timer, struct worker, drain_timer);
+    uint64_t unsent = 0;
+    const struct list *node = worker->downstreams.next;
+    for (; node != &worker->downstreams; node = node->next) {
+        const struct downstream *downstream =
+            (const struct downstream *)(const void *)((const char *)node -
+                                                      offsetof(struct downstream, open));
+        unsent += io_socket_unsent(&downstream->connection.transport.socket) > 0;
+    }
+    stats_set(&worker->unsent, unsent);
+    io_timer_start(worker->io, timer, io_now(worker->io) + DRAIN_TICK_NS, count_unsent);
+}
+
 static void on_drain(struct io_message *message)
 {
     struct worker *worker = take_order(message).worker;
@@ -317,6 +336,7 @@ static void on_drain(struct io_message *message)
         node = node->next;
         downstream_drain(downstream);
     }
+    count_unsent(&worker->drain_timer);
 }
 
 void worker_drain(struct worker *worker)
@@ -324,18 +344,14 @@ void worker_drain(struct worker *worker)
     give_order(worker, on_drain, NULL);
 }
 
-static void close_all(struct worker *worker)
+static void abort_all(struct worker *worker)
 {
-    worker->is_stopping = true;
-    listeners_close(worker);
     struct list *node = worker->downstreams.next;
     while (node != &worker->downstreams) {
         struct downstream *downstream = LIST_OWNER(node, struct downstream, open);
         node = node->next;
         downstream_abort(downstream);
     }
-    conn_pool_close_all(&worker->pool);
-    /* What is left of upstreams is closing already, some of it slowly. */
     node = worker->upstreams.next;
     while (node != &worker->upstreams) {
         struct upstream *upstream = LIST_OWNER(node, struct upstream, open);
@@ -344,6 +360,31 @@ static void close_all(struct worker *worker)
             upstream_abort(upstream);
         }
     }
+}
+
+static void on_stop_timer(struct io_timer *timer)
+{
+    abort_all(LIST_OWNER(timer, struct worker, stop_timer));
+}
+
+/* What is under way is cut off; what has only its last bytes to send gets a moment for them. */
+static void close_all(struct worker *worker)
+{
+    worker->is_stopping = true;
+    listeners_close(worker);
+    io_timer_stop(worker->io, &worker->drain_timer);
+    struct list *node = worker->downstreams.next;
+    while (node != &worker->downstreams) {
+        struct downstream *downstream = LIST_OWNER(node, struct downstream, open);
+        node = node->next;
+        if (!list_is_empty(&downstream->streams)) {
+            downstream_abort(downstream);
+        } else {
+            connection_close(&downstream->connection, CONNECTION_CLOSE_FLUSHED);
+        }
+    }
+    conn_pool_close_all(&worker->pool);
+    io_timer_start(worker->io, &worker->stop_timer, io_now(worker->io) + STOP_NS, on_stop_timer);
 }
 
 static void on_stop(struct io_message *message)
@@ -368,6 +409,7 @@ static void finish_tasks(struct worker *worker)
 {
     flusher_finish(&worker->flusher);
     io_task_cancel(worker->io, &worker->sweep_task);
+    io_timer_stop(worker->io, &worker->stop_timer);
 }
 
 void worker_destroy(struct worker *worker)

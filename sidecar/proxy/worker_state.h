@@ -77,6 +77,10 @@ struct worker {
     struct stats_cell taken_back; /* connections of this worker that are closed: read by the
                                      acceptor */
     struct stats_cell open_exchanges;
+    struct stats_cell
+        unsent; /* draining: connections whose last bytes are not with the kernel yet */
+    struct io_timer drain_timer;
+    struct io_timer stop_timer;
     struct stats_cell last_turn_ns;
 
     struct rule_hits rule_hits[RULE_HITS_CACHE];
