@@ -35,7 +35,10 @@ enum {
 /* An object and what its text was, to tell a repetition from a contradiction. */
 struct source_object {
     const struct route_object *object; /* one reference is owned */
-    uint64_t content[2];
+    uint64_t content[2];               /* what it says */
+    uint64_t place[2];                 /* and where each part of it stands */
+    uint32_t findings_begin;           /* its part of the source's diagnostics */
+    uint32_t findings_end;
 };
 
 /* One parsed file. */
@@ -47,7 +50,8 @@ struct source {
     uint32_t count;
     uint32_t capacity;
     uint32_t nodes_count;
-    bool is_refused; /* its diagnostics have errors: never shared */
+    bool is_refused;               /* its diagnostics have errors: never shared */
+    const struct source *previous; /* the file's last state; borrowed while it is parsed */
     struct route_diagnostics diagnostics;
 };
 
@@ -133,19 +137,20 @@ static void mix(uint64_t content[2], const void *data, size_t size)
     content[1] += size;
 }
 
-/* What an object says, whatever its layout: keys and texts, in order. Iterative: depth is bounded
- * by the parser. */
-static void digest_node(const struct route_node *root, uint64_t content[2])
+/* What a part of an object says, whatever its layout (keys and texts, in order), and where it
+ * stands. Iterative: depth is bounded by the parser. */
+static void digest_part(const struct route_node *root, struct source_object *item)
 {
     const struct route_node *path[ROUTE_FILE_DEPTH_MAX + 1];
     uint32_t depth = 0;
-    content[0] = content[1] = 1;
     for (const struct route_node *node = root; node != NULL;) {
-        mix(content, &node->type, sizeof(node->type));
-        mix(content, node->key == NULL || node == root ? "" : node->key,
-            node == root ? 0 : node->key_bytes);
+        const uint8_t looks[2] = {node->type, node->is_plain};
+        const uint32_t place[4] = {node->line, node->column, node->key_line, node->key_column};
+        mix(item->content, looks, sizeof(looks));
+        mix(item->content, node->key == NULL ? "" : node->key, node->key_bytes);
+        mix(item->place, place, sizeof(place));
         if (node->type == ROUTE_NODE_SCALAR) {
-            mix(content, node->text, node->count);
+            mix(item->content, node->text, node->count);
         } else if (node->first != NULL) {
             CHECK(depth <= ROUTE_FILE_DEPTH_MAX);
             path[depth++] = node;
@@ -154,14 +159,38 @@ static void digest_node(const struct route_node *root, uint64_t content[2])
         }
         while (node != root && node->next == NULL && depth > 0) {
             node = path[--depth];
-            mix(content, "]", 1);
+            mix(item->content, "]", 1);
         }
         node = node == root ? NULL : node->next;
     }
 }
 
-static struct error source_add(struct source *source, const struct route_object *object,
-                               const struct route_node *node)
+/* All parts that are read: not the status, and not the metadata that changes with every write. */
+static void digest_object(const struct route_node *node, struct source_object *item)
+{
+    static const char *const read[] = {"name", "namespace", "labels", "creationTimestamp"};
+    const uint32_t place[2] = {node->line, node->column};
+    item->content[0] = item->content[1] = 1;
+    item->place[0] = item->place[1] = 1;
+    mix(item->place, place, sizeof(place));
+    for (const struct route_node *part = node->first; part != NULL; part = part->next) {
+        if (strcmp(part->key, "status") == 0) {
+            continue;
+        }
+        if (strcmp(part->key, "metadata") != 0 || part->type != ROUTE_NODE_MAPPING) {
+            digest_part(part, item);
+            continue;
+        }
+        for (size_t i = 0; i < sizeof(read) / sizeof(read[0]); i++) {
+            const struct route_node *field = route_node_find(part, read[i]);
+            if (field != NULL) {
+                digest_part(field, item);
+            }
+        }
+    }
+}
+
+static struct error source_add(struct source *source, const struct source_object *item)
 {
     if (source->count == source->capacity) {
         uint32_t capacity = source->capacity * 2 + 16;
@@ -172,10 +201,35 @@ static struct error source_add(struct source *source, const struct route_object 
         source->objects = objects;
         source->capacity = capacity;
     }
-    struct source_object *item = &source->objects[source->count++];
-    item->object = object;
-    digest_node(node, item->content);
+    source->objects[source->count++] = *item;
     return OK;
+}
+
+/*
+ * Take the object from the file's last state, with what was said about it, when it says the same at
+ * the same place. What stands before the first change of a file has kept its index; what comes
+ * after it has moved, and is decoded again for its places.
+ */
+static bool share_object(struct source *source, struct source_object *item)
+{
+    const struct source *previous = source->previous;
+    if (previous == NULL || source->count >= previous->count) {
+        return false;
+    }
+    const struct source_object *candidate = &previous->objects[source->count];
+    if (memcmp(candidate->content, item->content, sizeof(item->content)) != 0 ||
+        memcmp(candidate->place, item->place, sizeof(item->place)) != 0) {
+        return false;
+    }
+    for (uint32_t i = candidate->findings_begin; i < candidate->findings_end; i++) {
+        const struct route_diagnostic *found = &previous->diagnostics.items[i];
+        route_diagnostics_add(&source->diagnostics, found->severity, found->position, found->code,
+                              found->suggestion, "%s", found->message);
+    }
+    item->object = candidate->object;
+    item->findings_end = source->diagnostics.count;
+    route_object_ref(item->object);
+    return true;
 }
 
 /* ---- documents ---- */
@@ -202,32 +256,43 @@ static void downgrade(struct source *source, const struct route_diagnostics *fou
     }
 }
 
+/* Decode; NULL without an error: the object was refused, and the source's diagnostics say why. */
 static struct error decode_object(const struct loader *loader, struct source *source,
-                                  const struct route_node *node, const struct route_schema *schema)
+                                  const struct route_node *node, const struct route_schema *schema,
+                                  const struct route_object **ret_object)
 {
     struct route_diagnostics found;
     route_diagnostics_init(&found);
-    const struct route_object *object = NULL;
-    struct error error = route_decode(source->name, node, schema, &found, &object);
+    struct error error = route_decode(source->name, node, schema, &found, ret_object);
     bool is_skipped = error.code == ERROR_CONFIG && loader->options->skip_invalid_objects &&
                       is_route(schema->kind);
     if (is_skipped) {
         downgrade(source, &found);
-        error = OK;
     } else {
         route_diagnostics_append(&source->diagnostics, &found);
+        source->is_refused = source->is_refused || error.code == ERROR_CONFIG;
     }
     route_diagnostics_finish(&found);
-    if (error.code == ERROR_CONFIG) {
-        source->is_refused = true;
-        return OK; /* go on: the user wants to hear of all mistakes at once */
+    /* A refused object ends nothing: the user wants to hear of all mistakes at once. */
+    return error.code == ERROR_CONFIG ? OK : error;
+}
+
+static struct error take_object(const struct loader *loader, struct source *source,
+                                const struct route_node *node, const struct route_schema *schema)
+{
+    struct source_object item = {.findings_begin = source->diagnostics.count};
+    digest_object(node, &item);
+    if (!share_object(source, &item)) {
+        TRY(decode_object(loader, source, node, schema, &item.object));
+        if (item.object == NULL) {
+            return OK;
+        }
+        item.findings_end = source->diagnostics.count;
+        loader->config->stats.objects_decoded++;
     }
-    if (error_is(error) || object == NULL) {
-        return error;
-    }
-    error = source_add(source, object, node);
+    struct error error = source_add(source, &item);
     if (error_is(error)) {
-        route_object_unref(object);
+        route_object_unref(item.object);
     }
     return error;
 }
@@ -305,7 +370,7 @@ static struct error load_object(const struct loader *loader, struct source *sour
     }
     const struct route_schema *schema = route_schema_find(group, kind, version);
     if (schema != NULL) {
-        return decode_object(loader, source, node, schema);
+        return take_object(loader, source, node, schema);
     }
     if (!route_schema_is_foreign(group, kind)) {
         warn_unknown(source, node, api_version, group, kind);
@@ -369,6 +434,17 @@ static struct error parse(const struct loader *loader, const struct route_file *
     return error;
 }
 
+/* The last state of the file with that name, or NULL. */
+static const struct source *find_name(const struct route_config *config, const char *name)
+{
+    for (uint32_t i = 0; config != NULL && i < config->sources_count; i++) {
+        if (strcmp(config->sources[i]->name, name) == 0) {
+            return config->sources[i];
+        }
+    }
+    return NULL;
+}
+
 static struct source *find_source(const struct route_config *config, const struct route_file *file)
 {
     for (uint32_t i = 0; config != NULL && i < config->sources_count; i++) {
@@ -396,9 +472,11 @@ static struct error take_source(struct loader *loader, const struct route_file *
             return no_memory();
         }
         config->sources[config->sources_count++] = source;
-        TRY(parse(loader, file, source));
+        source->previous = find_name(loader->previous, file->name);
+        struct error error = parse(loader, file, source);
+        source->previous = NULL;
+        TRY(error);
         config->stats.files_parsed++;
-        config->stats.objects_decoded += source->count;
     }
     route_diagnostics_append(loader->diagnostics, &source->diagnostics);
     loader->nodes_count += source->nodes_count;

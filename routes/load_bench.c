@@ -41,8 +41,9 @@ static long resident_kib(void)
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-/* One file: as many routes as its share, each for a Service of its own, as kubectl prints them. */
-static void write_file(const char *directory, int number, int routes, int weight)
+/* One file: as many routes as its share, each for a Service of its own, as kubectl prints them;
+ * `weight` in the route `changed`, or in all of them (-1). */
+static void write_file(const char *directory, int number, int routes, int weight, int changed)
 {
     char path[PATH_BYTES];
     (void)snprintf(path, sizeof(path), "%s/%d.yaml", directory, number);
@@ -63,7 +64,8 @@ static void write_file(const char *directory, int number, int routes, int weight
             "    port: 80\n  rules:\n  - matches:\n    - path:\n        type: PathPrefix\n"
             "        value: /api/v%d\n    backendRefs:\n    - name: service-%d\n      port: 80\n"
             "      weight: %d\n",
-            i, i >> 16, i >> 8 & 255, i & 255, i, i, i, i, weight);
+            i, i >> 16, i >> 8 & 255, i & 255, i, i, i, i,
+            changed == -1 || changed == i ? weight : 1);
     }
     (void)fclose(file);
 }
@@ -153,11 +155,12 @@ int main(int argc, char **argv)
         return 1;
     }
     for (int i = 0; i < FILES; i++) {
-        write_file(directory, i, routes, 1);
+        write_file(directory, i, routes, 1, -1);
     }
     double yaml[ROUNDS_MAX];
     double first[ROUNDS_MAX];
     double again[ROUNDS_MAX];
+    double one[ROUNDS_MAX];
     double same[ROUNDS_MAX];
     struct route_load_stats stats = {0};
     long kib = 0;
@@ -168,11 +171,14 @@ int main(int argc, char **argv)
         kib = i == 0 ? resident_kib() - before : kib;
         stats = route_config_stats(config);
         struct route_config *unchanged = load(directory, config, &same[i]);
-        write_file(directory, 3, routes, 2 + i);
+        write_file(directory, 3, routes, 2 + i, -1);
         struct route_config *next = load(directory, unchanged, &again[i]);
+        write_file(directory, 4, routes, 2 + i, 4 + FILES * i);
+        struct route_config *last = load(directory, next, &one[i]);
         route_config_unref(config);
         route_config_unref(unchanged);
         route_config_unref(next);
+        route_config_unref(last);
     }
     double yaml_ms = median(yaml, rounds);
     double first_ms = median(first, rounds);

@@ -228,7 +228,54 @@ Test(load, parses_and_compiles_only_what_changed)
     scratch_load(&scratch);
     stats = route_config_stats(scratch.config);
     cr_assert_eq(stats.files_parsed, 1);
+    cr_assert_eq(stats.objects_decoded, 0);
     cr_assert_eq(stats.tables_compiled, 0, "Services that say the same must not cost a table");
+    scratch_finish(&scratch);
+}
+
+Test(load, compiles_only_what_changed_within_one_file)
+{
+    static const char misspelt[] =
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+        "metadata: {name: m}\nspec: {parentRefs: [], rulez: []}\n";
+    struct scratch scratch;
+    char text[4096];
+    scratch_init(&scratch);
+    for (uint32_t round = 0; round < 2; round++) {
+        snprintf(text, sizeof(text), "%s%s%s%s%s%s",
+                 SERVICE("a", "10.0.0.1") SERVICE("b", "10.0.0.2"), misspelt,
+                 HTTP_ROUTE("ra", "a", "/a"), "status: {generation: ", round == 0 ? "1}\n" : "2}\n",
+                 round == 0 ? HTTP_ROUTE("rb", "b", "/b") : HTTP_ROUTE("rb", "b", "/c"));
+        scratch_write(&scratch, "all.yaml", text);
+        const struct route_rules *before =
+            round == 0 ? NULL : scratch_port(&scratch, "default", "a", 80)->rules;
+        scratch_load(&scratch);
+        cr_assert(!error_is(scratch.error));
+        struct route_load_stats stats = route_config_stats(scratch.config);
+        cr_assert_eq(stats.objects_decoded, round == 0 ? 5 : 1);
+        cr_assert_eq(stats.tables_compiled, round == 0 ? 2 : 1);
+        if (round > 0) {
+            cr_assert_eq(scratch_port(&scratch, "default", "a", 80)->rules, before);
+        }
+        /* What was said of an object that is shared is said again. */
+        cr_assert_not_null(scratch_find(&scratch, "unknown-field"));
+    }
+    scratch_finish(&scratch);
+}
+
+Test(load, decodes_again_what_has_moved)
+{
+    struct scratch scratch;
+    scratch_init(&scratch);
+    scratch_write(&scratch, "all.yaml", SERVICE("a", "10.0.0.1") HTTP_ROUTE("ra", "a", "/a"));
+    scratch_load(&scratch);
+    scratch_write(&scratch, "all.yaml",
+                  "# a line\n" SERVICE("a", "10.0.0.1") HTTP_ROUTE("ra", "a", "/a"));
+    scratch_load(&scratch);
+    const struct route_object *route =
+        route_config_find(scratch.config, ROUTE_KIND_HTTP_ROUTE, BYTES("default"), BYTES("ra"));
+    cr_assert_eq(route->position.line, 8);
+    cr_assert_eq(route_config_stats(scratch.config).objects_decoded, 2);
     scratch_finish(&scratch);
 }
 
