@@ -243,8 +243,13 @@ static void check_rule(const struct lint *lint, const struct route_rule *rule)
 
 static void check_parent(const struct lint *lint, const struct route_parent_ref *ref)
 {
+    if (text_is(ref->kind, "Gateway") || text_is(ref->kind, "ListenerSet")) {
+        return; /* somebody else's business */
+    }
     if (!text_is(ref->kind, "Service")) {
-        return; /* a Gateway's business */
+        WARN(lint, ref->position, "parent-kind", NULL,
+             "a %s cannot be a parent here: this parentRef is ignored", string(ref->kind));
+        return;
     }
     if (ref->group.data == NULL || text_is(ref->group, "core")) {
         WARN(lint, ref->position, "parent-group", "group: \"\"",

@@ -86,6 +86,8 @@ static const struct {
      "port: 80"},
     {"spec:\n  parentRefs: [{group: '', kind: Service, name: wep}]\n", "service-not-found", 5,
      "name: web"},
+    {"spec:\n  parentRefs: [{group: multicluster.x-k8s.io, kind: ServiceImport, name: web}]\n",
+     "parent-kind", 5, NULL},
     {"spec: {}\n", "no-parent", 3, NULL},
     {PARENT "  rules:\n  - matches:\n    - headers: [{name: X, value: a}, {name: x, value: b}]\n",
      "header-repeated", 8, NULL},

@@ -62,6 +62,8 @@ struct check {
     char path[PATH_BYTES_MAX];
     uint8_t *content;
     size_t content_bytes;
+    uint32_t line_number; /* found last: findings are sorted, so the next one is not far */
+    size_t line_offset;
 };
 
 /* ---- Showing lines ---- */
@@ -95,6 +97,7 @@ static void read_content(struct check *check, const char *path)
     free(check->content);
     check->content = NULL;
     check->content_bytes = 0;
+    check->line_number = 0;
     (void)snprintf(check->path, sizeof(check->path), "%s", path);
     struct stat status;
     if (stat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
@@ -111,17 +114,25 @@ static void read_content(struct check *check, const char *path)
     }
 }
 
-static struct bytes find_line(const struct check *check, uint32_t number)
+/* The line of that number, {NULL, 0} when there is none. */
+static struct bytes find_line(struct check *check, uint32_t number)
 {
-    struct bytes rest = bytes_make(check->content, check->content_bytes);
-    struct bytes line = {0};
-    for (uint32_t i = 0; i < number && rest.data != NULL; i++) {
-        line = bytes_split(&rest, '\n');
-        if (i + 1 < number && rest.data == NULL) {
+    if (check->line_number == 0 || check->line_number > number) {
+        check->line_number = 1;
+        check->line_offset = 0;
+    }
+    struct bytes rest =
+        bytes_skip(bytes_make(check->content, check->content_bytes), check->line_offset);
+    while (rest.data != NULL && check->line_number < number) {
+        size_t end = bytes_find(rest, '\n');
+        if (end == rest.size) {
             return (struct bytes){0};
         }
+        rest = bytes_skip(rest, end + 1);
+        check->line_number++;
+        check->line_offset += end + 1;
     }
-    return line;
+    return bytes_first(rest, bytes_find(rest, '\n'));
 }
 
 /* Is this the first byte of a character? */
@@ -145,7 +156,7 @@ static size_t skip_characters(struct bytes line, uint32_t count)
 }
 
 /* The line and a caret under the place; nothing in it may steer the terminal. */
-static void show_line(const struct check *check, struct route_position position)
+static void show_line(struct check *check, struct route_position position)
 {
     struct bytes line = find_line(check, position.line);
     if (line.data == NULL || position.line == 0) {
