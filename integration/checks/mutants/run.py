@@ -13,12 +13,14 @@ the `+` lines:
     - original line
     + defective line
 
-All happens in a copy of the tree (build-mutants/), never in the checkout. Each named test must pass there before anything is
+All happens in copies of the tree (build-mutants/, one for each processor), never in the checkout. Each named test must pass there before anything is
 planted, and must have run at least one case: a test that fails anyway proves nothing. The build is the sanitizers' one, because a
 block freed early is often seen by nothing else.
 """
 
+import concurrent.futures
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -27,8 +29,6 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 WORK = os.path.join(ROOT, "build-mutants")
-TREE = os.path.join(WORK, "tree")
-BUILD = os.path.join(WORK, "build")
 TEST_SECONDS = 60
 
 
@@ -53,13 +53,9 @@ class Mutant:
         if not self.original:
             raise ValueError(f"{name}.mutant: no `-` line")
 
-    def path(self):
-        return os.path.join(TREE, self.fields["file"])
-
-    def planted(self):
+    def planted(self, sound):
         """The text of the file with the defect in it; None if the original is not there exactly once."""
-        with open(self.path(), encoding="utf-8") as stream:
-            lines = stream.read().split("\n")
+        lines = sound.split("\n")
         wanted = len(self.original)
         places = [at for at in range(len(lines)) if [line.strip() for line in lines[at : at + wanted]] == self.original]
         if len(places) != 1:
@@ -68,95 +64,101 @@ class Mutant:
         return "\n".join(lines)
 
 
-def copy_tree():
-    """Bring the copy up to date, touching only what differs, so that the next build is a small one."""
-    listing = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=True
-    )
-    wanted = {path for path in listing.stdout.decode().split("\0") if path and os.path.isfile(os.path.join(ROOT, path))}
-    for directory, _, names in os.walk(TREE):
-        for name in names:
-            full = os.path.join(directory, name)
-            if os.path.relpath(full, TREE) not in wanted:
-                os.unlink(full)
-    for path in wanted:
-        source, target = os.path.join(ROOT, path), os.path.join(TREE, path)
-        with open(source, "rb") as stream:
-            content = stream.read()
-        if os.path.exists(target):
-            with open(target, "rb") as stream:
-                if stream.read() == content:
-                    continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "wb") as stream:
-            stream.write(content)
-        shutil.copymode(source, target)
+class Copy:
+    """One copy of the tree and its build."""
 
+    def __init__(self, number, jobs):
+        self.tree = os.path.join(WORK, str(number), "tree")
+        self.build_directory = os.path.join(WORK, str(number), "build")
+        self.jobs = jobs
+        self.seen = {}  # (target, test): what is wrong with it on the sound tree, or nothing
 
-def build(target):
-    done = subprocess.run(["cmake", "--build", BUILD, "--target", target], capture_output=True, text=True, check=False)
-    return done.returncode == 0, done.stdout[-3000:]
-
-
-def configure():
-    subprocess.run(
-        ["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Asan", "-DOUTRIGGER_TESTS=ON",
-         "-DOUTRIGGER_WARNINGS_AS_ERRORS=OFF"],
-        check=True, stdout=subprocess.DEVNULL,
-    )
-
-
-def run_test(mutant):
-    """(failed, cases): whether the named test failed, and how many cases of it ran."""
-    command = [os.path.join(BUILD, "tests", mutant.fields["target"]), "--filter", mutant.fields["test"], "--timeout", str(TEST_SECONDS)]
-    try:
-        done = subprocess.run(
-            command, cwd=TREE, capture_output=True, text=True, errors="replace", check=False, timeout=2 * TEST_SECONDS
+    def bring_up_to_date(self):
+        """Touch only what differs, so that the next build is a small one."""
+        listing = subprocess.run(
+            ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=True
         )
-    except subprocess.TimeoutExpired:
-        return True, 1
-    output = done.stdout + done.stderr
-    cases = re.search(r"Tested: (?:\x1b\[[\d;]*m)*(\d+)", output)
-    failed = done.returncode != 0 or re.search(r"(Address|Leak|UndefinedBehavior)Sanitizer|runtime error:", output) is not None
-    return failed, int(cases.group(1)) if cases else 0
+        wanted = {path for path in listing.stdout.decode().split("\0") if path and os.path.isfile(os.path.join(ROOT, path))}
+        for directory, _, names in os.walk(self.tree):
+            for name in names:
+                full = os.path.join(directory, name)
+                if os.path.relpath(full, self.tree) not in wanted:
+                    os.unlink(full)
+        for path in wanted:
+            source, target = os.path.join(ROOT, path), os.path.join(self.tree, path)
+            with open(source, "rb") as stream:
+                content = stream.read()
+            if os.path.exists(target):
+                with open(target, "rb") as stream:
+                    if stream.read() == content:
+                        continue
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "wb") as stream:
+                stream.write(content)
+            shutil.copymode(source, target)
 
+    def configure(self):
+        subprocess.run(
+            ["cmake", "-S", self.tree, "-B", self.build_directory, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Asan", "-DOUTRIGGER_TESTS=ON",
+             "-DOUTRIGGER_WARNINGS_AS_ERRORS=OFF"],
+            check=True, stdout=subprocess.DEVNULL,
+        )
 
-def baseline(mutants):
-    """Names of mutants whose test does not pass on the sound tree, with the reason."""
-    bad = {}
-    seen = {}
-    for mutant in mutants:
+    def build(self, target):
+        # The copies compile the same text at different places: to ccache it is one.
+        environment = {**os.environ, "CCACHE_BASEDIR": os.path.dirname(self.tree), "CCACHE_NOHASHDIR": "1"}
+        command = ["cmake", "--build", self.build_directory, "-j", str(self.jobs), "--target", target]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return done.returncode == 0, done.stdout[-3000:]
+
+    def run_test(self, mutant):
+        """(failed, cases): whether the named test failed, and how many cases of it ran."""
+        program = os.path.join(self.build_directory, "tests", mutant.fields["target"])
+        command = [program, "--filter", mutant.fields["test"], "--timeout", str(TEST_SECONDS)]
+        try:
+            done = subprocess.run(
+                command, cwd=self.tree, capture_output=True, text=True, errors="replace", check=False, timeout=2 * TEST_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return True, 1
+        output = done.stdout + done.stderr
+        cases = re.search(r"Tested: (?:\x1b\[[\d;]*m)*(\d+)", output)
+        failed = done.returncode != 0 or re.search(r"(Address|Leak|UndefinedBehavior)Sanitizer|runtime error:", output) is not None
+        return failed, int(cases.group(1)) if cases else 0
+
+    def wrong_on_the_sound_tree(self, mutant):
         key = (mutant.fields["target"], mutant.fields["test"])
-        if key not in seen:
-            built, text = build(mutant.fields["target"])
+        if key not in self.seen:
+            built, text = self.build(mutant.fields["target"])
             if not built:
-                seen[key] = "the sound tree does not build: " + text[-500:]
+                self.seen[key] = "the sound tree does not build: " + text[-500:]
             else:
-                failed, cases = run_test(mutant)
-                seen[key] = "its test fails on the sound tree" if failed else ("" if cases > 0 else "no test of that name")
-        if seen[key]:
-            bad[mutant.name] = seen[key]
-    return bad
+                failed, cases = self.run_test(mutant)
+                self.seen[key] = "its test fails on the sound tree" if failed else ("" if cases > 0 else "no test of that name")
+        return self.seen[key]
 
-
-def try_one(mutant):
-    """An empty text if the defect was caught, else what is wrong."""
-    planted = mutant.planted()
-    if planted is None:
-        return f"stale: its original is not in {mutant.fields['file']} exactly once"
-    with open(mutant.path(), encoding="utf-8") as stream:
-        sound = stream.read()
-    try:
-        with open(mutant.path(), "w", encoding="utf-8") as stream:
-            stream.write(planted)
-        built, text = build(mutant.fields["target"])
-        if not built:
-            return "does not compile, so it proves nothing: " + text[-500:]
-        failed, _ = run_test(mutant)
-        return "" if failed else f"SURVIVED {mutant.fields['test']}"
-    finally:
-        with open(mutant.path(), "w", encoding="utf-8") as stream:
-            stream.write(sound)
+    def attempt(self, mutant):
+        """An empty text if the defect was caught, else what is wrong."""
+        wrong = self.wrong_on_the_sound_tree(mutant)
+        if wrong:
+            return wrong
+        path = os.path.join(self.tree, mutant.fields["file"])
+        with open(path, encoding="utf-8") as stream:
+            sound = stream.read()
+        planted = mutant.planted(sound)
+        if planted is None:
+            return f"stale: its original is not in {mutant.fields['file']} exactly once"
+        try:
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(planted)
+            built, text = self.build(mutant.fields["target"])
+            if not built:
+                return "does not compile, so it proves nothing: " + text[-500:]
+            failed, _ = self.run_test(mutant)
+            return "" if failed else f"SURVIVED {mutant.fields['test']}"
+        finally:
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(sound)
 
 
 def main():
@@ -168,14 +170,34 @@ def main():
         for mutant in mutants:
             print(f"{mutant.name}: {mutant.fields['file']}: {mutant.fields['test']}: {mutant.fields['why']}")
         return 0
-    copy_tree()
-    configure()
-    bad = baseline(mutants)
-    passed = 0
-    for mutant in mutants:
-        wrong = bad.get(mutant.name) or try_one(mutant)
-        passed += not wrong
-        print(f"{mutant.name}: {wrong or 'caught by ' + mutant.fields['test']}", flush=True)
+
+    processors = os.cpu_count() or 1
+    count = max(1, min(processors, len(mutants) // 4))
+    copies = queue.Queue()
+    for number in range(count):
+        copies.put(Copy(number, max(1, processors // count)))
+
+    def attempt_all(target):
+        copy = copies.get()
+        copy.bring_up_to_date()
+        copy.configure()
+        results = []
+        while True:
+            try:
+                mutant = target.get_nowait()
+            except queue.Empty:
+                return results
+            wrong = copy.attempt(mutant)
+            print(f"{mutant.name}: {wrong or 'caught by ' + mutant.fields['test']}", flush=True)
+            results.append(not wrong)
+
+    # In order of what they build, so that a copy seldom links a program that it does not need again.
+    todo = queue.Queue()
+    for mutant in sorted(mutants, key=lambda mutant: (mutant.fields["target"], mutant.fields["test"])):
+        todo.put(mutant)
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        results = [result for future in [pool.submit(attempt_all, todo) for _ in range(count)] for result in future.result()]
+    passed = sum(results)
     print(f"{passed} passed, {len(mutants) - passed} failed")
     return 0 if mutants and passed == len(mutants) else 1
 
