@@ -16,9 +16,11 @@
 #include "base/clock.h"
 
 enum {
-    SETTLE_MS = 50,    /* after a change: an editor writes several files, or one in parts */
-    LOOK_SECONDS = 10, /* contract section 2: in force within 10 s if the watch is deaf */
-    REWATCH_MS = 1000, /* while the directory is not there */
+    SETTLE_MS = 50,   /* after a change: an editor writes several files */
+    WRITING_MS = 400, /* while a file is being written: an empty half of it would be valid YAML */
+    SETTLE_MS_MAX = 700, /* after the first change, whatever follows: in force within 1 s */
+    LOOK_SECONDS = 10,   /* contract section 2: in force within 10 s if the watch is deaf */
+    REWATCH_MS = 1000,   /* while the directory is not there */
     INOTIFY_BYTES = 4096,
 };
 
@@ -36,6 +38,7 @@ struct builder {
     int watch; /* -1: the directory could not be watched */
     struct io_watch inotify;
     struct io_timer settle;
+    uint64_t changed_ns; /* the first change that is not loaded yet */
     struct io_timer look;
     pthread_barrier_t ready;
     struct error start_error;
@@ -182,6 +185,7 @@ static void on_inotify(struct io_watch *watch)
 {
     struct builder *builder = LIST_OWNER(watch, struct builder, inotify);
     bool is_lost = false;
+    bool is_writing = false;
     for (;;) {
         _Alignas(struct inotify_event) char buffer[INOTIFY_BYTES];
         ssize_t size = read(builder->inotify_fd, buffer, sizeof(buffer));
@@ -191,6 +195,7 @@ static void on_inotify(struct io_watch *watch)
         for (ssize_t at = 0; at < size;) {
             const struct inotify_event *event =
                 (const struct inotify_event *)(const void *)(buffer + at);
+            is_writing = (event->mask & (IN_CREATE | IN_MODIFY)) != 0;
             is_lost = is_lost || (event->mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0;
             at += (ssize_t)(sizeof(*event) + event->len);
         }
@@ -200,11 +205,15 @@ static void on_inotify(struct io_watch *watch)
         uint64_t soon_ns = clock_add(io_now(builder->io), REWATCH_MS * CLOCK_NS_PER_MS);
         io_timer_start(builder->io, &builder->look, soon_ns, on_look);
     }
-    if (!io_timer_is_running(
-            &builder->settle)) { /* the first change counts: a stream of them must not hold it up */
-        uint64_t settled_ns = clock_add(io_now(builder->io), SETTLE_MS * CLOCK_NS_PER_MS);
-        io_timer_start(builder->io, &builder->settle, settled_ns, on_settled);
+    uint64_t now_ns = io_now(builder->io);
+    if (!io_timer_is_running(&builder->settle)) {
+        builder->changed_ns = now_ns;
     }
+    uint64_t quiet_ms = is_writing ? WRITING_MS : SETTLE_MS;
+    uint64_t settled_ns = clock_add(now_ns, quiet_ms * CLOCK_NS_PER_MS);
+    uint64_t latest_ns = clock_add(builder->changed_ns, SETTLE_MS_MAX * CLOCK_NS_PER_MS);
+    io_timer_start(builder->io, &builder->settle, settled_ns < latest_ns ? settled_ns : latest_ns,
+                   on_settled);
 }
 
 static void on_inotify_closed(struct io_watch *watch)

@@ -18,6 +18,7 @@ static struct builder *builder;
 static struct snapshot *current;
 static struct builder_result *last; /* the newest that is not UNCHANGED */
 static bool is_answered;
+static bool is_watching; /* the look that follows the beginning of the watch is over */
 static const char *paths[1];
 
 static void write_file(const char *name, const char *text)
@@ -45,6 +46,7 @@ static void on_result(struct builder_result *result, void *owner)
     (void)owner;
     is_answered = is_answered || result->argument != NULL;
     if (result->outcome == BUILDER_UNCHANGED) {
+        is_watching = true;
         builder_result_free(result);
         return;
     }
@@ -73,11 +75,16 @@ static void begin(void)
     current = NULL;
     last = NULL;
     is_answered = false;
+    is_watching = false;
     cr_assert_not(error_is(builder_create(&builder_options, &builder, &result)));
     cr_assert_eq(result->outcome, BUILDER_APPLIED);
     on_result(result, NULL);
     cr_assert_eq(current->generation, 1);
     cr_assert_not(error_is(builder_start(builder)));
+    while (
+        !is_watching) { /* so that no test races with the first look; its time limit bounds this */
+        cr_assert_not(error_is(io_turn(io, io_now_exact(io) + 5 * CLOCK_NS_PER_MS)));
+    }
 }
 
 static void end(void)
@@ -155,6 +162,23 @@ Test(builder, applies_the_swap_of_a_mounted_directory, .init = begin, .fini = en
     cr_assert(wait_for(is_third, 5000));
     cr_assert_not_null(route_services_find(route_config_services(current->config), BYTES("shop"),
                                            BYTES("mounted-again")));
+}
+
+Test(builder, waits_for_a_file_that_is_being_written, .init = begin, .fini = end, .timeout = 30)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/a.yaml", directory);
+    FILE *file = fopen(path, "w"); /* empty now: as if the Service were gone */
+    cr_assert_not_null(file);
+    uint64_t until_ns = io_now_exact(io) + 200 * CLOCK_NS_PER_MS;
+    while (io_now_exact(io) < until_ns) {
+        cr_assert_not(error_is(io_turn(io, until_ns)));
+    }
+    cr_assert_eq(current->generation, 1);
+    fputs(service_named("written-slowly"), file);
+    fclose(file);
+    cr_assert(wait_for(is_second, 5000));
+    cr_assert_eq(route_services_count(route_config_services(current->config)), 1);
 }
 
 Test(builder, keeps_the_last_good_one_and_says_why, .init = begin, .fini = end, .timeout = 30)
