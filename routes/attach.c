@@ -863,6 +863,7 @@ static void say_conditions(struct route_attachments *attachments)
     for (uint32_t i = 0; i < attachments->references_count; i++) {
         const struct reference *reference = &attachments->references[i];
         const struct route *route = reference->route;
+        CHECK(route != NULL);
         if (route != judged) {
             is_resolved = judge_references(attachments, route, &unresolved);
             judged = route;

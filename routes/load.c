@@ -399,7 +399,7 @@ static struct error parse_documents(const struct loader *loader, struct source *
 {
     struct arena arena;
     arena_init(&arena, NODES_ARENA_CHUNK_BYTES, NODES_ARENA_BYTES_MAX);
-    struct error error = OK;
+    struct error error;
     for (;;) {
         const struct route_node *document = NULL;
         error = route_yaml_next(yaml, &arena, &document);

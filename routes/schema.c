@@ -945,7 +945,7 @@ static const struct route_type l4_rule_type = {"rule", sizeof(struct route_rule)
 /* Specs. */
 #define FIELD_PARENT_REFS {"parentRefs", ROUTE_FIELD_LIST, LIST_AT(route, parent_refs), .max = 32, .of = &parent_ref_type}
 #define FIELD_DEFAULT_GATEWAYS {"useDefaultGateways", ROUTE_FIELD_IGNORED, NOWHERE}
-#define FIELD_HOSTNAMES(min_, max_, required_) {"hostnames", ROUTE_FIELD_STRINGS, LIST_AT(route, hostnames), .min = min_, .max = max_, .item_min = 1, .item_max = 253, .form = ROUTE_TEXT_HOSTNAME, .is_required = required_}
+#define FIELD_HOSTNAMES(min_, max_, required_) {"hostnames", ROUTE_FIELD_STRINGS, LIST_AT(route, hostnames), .min = (min_), .max = (max_), .item_min = 1, .item_max = 253, .form = ROUTE_TEXT_HOSTNAME, .is_required = (required_)}
 
 static const struct route_field http_spec_fields[] = {
     FIELD_PARENT_REFS, FIELD_DEFAULT_GATEWAYS, FIELD_HOSTNAMES(0, 16, false),
@@ -1627,25 +1627,25 @@ KIND_WITH_SPEC(body, route_body_match, NULL);
 /* ---- All kinds ---- */
 
 static const struct route_schema schemas[] = {
-    {ROUTE_KIND_HTTP_ROUTE, gateway_group, "HTTPRoute", "v1 v1beta1", &http_type, false, false},
-    {ROUTE_KIND_GRPC_ROUTE, gateway_group, "GRPCRoute", "v1", &grpc_type, false, false},
-    {ROUTE_KIND_TLS_ROUTE, gateway_group, "TLSRoute", "v1 v1alpha3", &tls_type, false, false},
-    {ROUTE_KIND_TLS_ROUTE, gateway_group, "TLSRoute", "v1alpha2", &tls_alpha_type, false, false},
-    {ROUTE_KIND_TCP_ROUTE, gateway_group, "TCPRoute", "v1", &l4_type, false, false},
-    {ROUTE_KIND_TCP_ROUTE, gateway_group, "TCPRoute", "v1alpha2", &l4_alpha_type, false, false},
-    {ROUTE_KIND_UDP_ROUTE, gateway_group, "UDPRoute", "v1", &l4_type, false, false},
-    {ROUTE_KIND_UDP_ROUTE, gateway_group, "UDPRoute", "v1alpha2", &l4_alpha_type, false, false},
-    {ROUTE_KIND_REFERENCE_GRANT, gateway_group, "ReferenceGrant", "v1 v1beta1", &grant_type, false, false},
-    {ROUTE_KIND_BACKEND_TLS_POLICY, gateway_group, "BackendTLSPolicy", "v1 v1alpha3", &backend_tls_type, false, false},
-    {ROUTE_KIND_BACKEND_TRAFFIC_POLICY, "gateway.networking.x-k8s.io", "XBackendTrafficPolicy", "v1alpha1", &traffic_type, false, false},
-    {ROUTE_KIND_SERVICE, "", "Service", "v1", &service_type, false, false},
-    {ROUTE_KIND_ENDPOINT_SLICE, "discovery.k8s.io", "EndpointSlice", "v1", &slice_type, false, false},
-    {ROUTE_KIND_CONFIG_MAP, "", "ConfigMap", "v1", &config_map_type, false, false},
-    {ROUTE_KIND_SECRET, "", "Secret", "v1", &secret_type, false, false},
-    {ROUTE_KIND_MESH_PARAMETERS, "outrigger.dev", "MeshParameters", "v1alpha1", &parameters_type, true, true},
-    {ROUTE_KIND_MESH_TLS_POLICY, "outrigger.dev", "MeshTLSPolicy", "v1alpha1", &mesh_tls_type, false, true},
-    {ROUTE_KIND_AUTHORIZATION_POLICY, "outrigger.dev", "AuthorizationPolicy", "v1alpha1", &authorization_type, false, true},
-    {ROUTE_KIND_BODY_MATCH, "outrigger.dev", "BodyMatch", "v1alpha1", &body_type, false, true},
+    {gateway_group, "HTTPRoute", "v1 v1beta1", &http_type, ROUTE_KIND_HTTP_ROUTE, false, false},
+    {gateway_group, "GRPCRoute", "v1", &grpc_type, ROUTE_KIND_GRPC_ROUTE, false, false},
+    {gateway_group, "TLSRoute", "v1 v1alpha3", &tls_type, ROUTE_KIND_TLS_ROUTE, false, false},
+    {gateway_group, "TLSRoute", "v1alpha2", &tls_alpha_type, ROUTE_KIND_TLS_ROUTE, false, false},
+    {gateway_group, "TCPRoute", "v1", &l4_type, ROUTE_KIND_TCP_ROUTE, false, false},
+    {gateway_group, "TCPRoute", "v1alpha2", &l4_alpha_type, ROUTE_KIND_TCP_ROUTE, false, false},
+    {gateway_group, "UDPRoute", "v1", &l4_type, ROUTE_KIND_UDP_ROUTE, false, false},
+    {gateway_group, "UDPRoute", "v1alpha2", &l4_alpha_type, ROUTE_KIND_UDP_ROUTE, false, false},
+    {gateway_group, "ReferenceGrant", "v1 v1beta1", &grant_type, ROUTE_KIND_REFERENCE_GRANT, false, false},
+    {gateway_group, "BackendTLSPolicy", "v1 v1alpha3", &backend_tls_type, ROUTE_KIND_BACKEND_TLS_POLICY, false, false},
+    {"gateway.networking.x-k8s.io", "XBackendTrafficPolicy", "v1alpha1", &traffic_type, ROUTE_KIND_BACKEND_TRAFFIC_POLICY, false, false},
+    {"", "Service", "v1", &service_type, ROUTE_KIND_SERVICE, false, false},
+    {"discovery.k8s.io", "EndpointSlice", "v1", &slice_type, ROUTE_KIND_ENDPOINT_SLICE, false, false},
+    {"", "ConfigMap", "v1", &config_map_type, ROUTE_KIND_CONFIG_MAP, false, false},
+    {"", "Secret", "v1", &secret_type, ROUTE_KIND_SECRET, false, false},
+    {"outrigger.dev", "MeshParameters", "v1alpha1", &parameters_type, ROUTE_KIND_MESH_PARAMETERS, true, true},
+    {"outrigger.dev", "MeshTLSPolicy", "v1alpha1", &mesh_tls_type, ROUTE_KIND_MESH_TLS_POLICY, false, true},
+    {"outrigger.dev", "AuthorizationPolicy", "v1alpha1", &authorization_type, ROUTE_KIND_AUTHORIZATION_POLICY, false, true},
+    {"outrigger.dev", "BodyMatch", "v1alpha1", &body_type, ROUTE_KIND_BODY_MATCH, false, true},
 };
 
 /* clang-format on */

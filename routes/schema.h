@@ -45,21 +45,21 @@ struct route_type;
 struct route_field {
     const char *name;
     enum route_field_type type;
+    enum route_text_form form;
     uint16_t offset;
     uint16_t width;        /* bytes of the value, or of one item */
     uint16_t count_offset; /* lists: of the uint32_t count */
-    int64_t min;           /* bytes, value or items */
-    int64_t max;           /* 0: no bound */
-    int64_t item_min;      /* STRINGS: bytes; INTS: value */
+    bool is_required;
+    bool is_set;      /* STRINGS, INTS: no item twice */
+    int64_t min;      /* bytes, value or items */
+    int64_t max;      /* 0: no bound */
+    int64_t item_min; /* STRINGS: bytes; INTS: value */
     int64_t item_max;
-    enum route_text_form form;
     const struct route_word *words; /* ENUM; STRING, STRINGS and INT: other values are unsupported;
                                        ends with a NULL word */
     const struct route_type *of;    /* INLINE, POINTER, LIST */
     const char *default_text;       /* as YAML would write it */
     const char *key;                /* LIST: this field of each item is different */
-    bool is_required;
-    bool is_set; /* STRINGS, INTS: no item twice */
 };
 
 struct route_type {
@@ -76,11 +76,11 @@ struct route_type {
 
 /* One kind in one or more versions. */
 struct route_schema {
-    enum route_kind kind;
     const char *group;
     const char *kind_name;
     const char *versions; /* separated by blanks, the preferred one first */
     const struct route_type *type;
+    enum route_kind kind;
     bool is_cluster_scoped;
     bool is_strict; /* our own kinds: an unknown field or value is an error, for a policy must not
                        mean less than it says */

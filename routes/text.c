@@ -367,7 +367,7 @@ static bool take_number(struct bytes *text, size_t count, const char *after, int
                         int64_t *ret_number)
 {
     uint64_t number = 0;
-    if (text->size < count ||
+    if (text->data == NULL || text->size < count ||
         error_is(bytes_parse_decimal(bytes_first(*text, count), (uint64_t)max, &number))) {
         return false;
     }

@@ -99,7 +99,7 @@ WITH_SHA void sha256_blocks_fast(uint32_t state[8], const uint8_t *data, size_t 
             } else {
                 w[group % 4] = next_words(w, group);
             }
-            const void *at = &constants[4 * group];
+            const void *at = &constants[(size_t)4 * group];
             __m128i rounds = _mm_add_epi32(w[group % 4], _mm_load_si128((const __m128i *)at));
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, rounds);
             abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(rounds, 0x0e));
