@@ -1,6 +1,7 @@
 """Bounds: whoever exhausts something pays for it himself."""
 
 import asyncio
+import contextlib
 import resource
 import socket
 import struct
@@ -95,7 +96,8 @@ async def open_stalled(sends):
 async def abort(opened):
     """With RST: a FIN would wait behind the bytes that nobody takes."""
     for writer, task in opened:
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):  # the proxy may have ended it already
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
         if task is not None:
             task.cancel()
