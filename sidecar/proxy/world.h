@@ -49,6 +49,9 @@ void world_begin(struct world *world, uint64_t seed, const struct world_config *
 void world_begin_with(struct world *world, uint64_t seed, const struct world_config *config,
                       uint32_t block_count, void (*change)(struct world *world));
 
+/* The budget for outgoing bytes of the worlds that begin from now on; UINT64_MAX: the default. */
+void world_limit_heap(uint64_t bytes);
+
 /* Publish another configuration. */
 void world_publish(struct world *world, const struct world_config *config);
 

@@ -18,6 +18,12 @@ struct route_config {
 };
 
 static uint32_t snapshots_alive;
+static uint64_t heap_bytes_max = UINT64_MAX;
+
+void world_limit_heap(uint64_t bytes)
+{
+    heap_bytes_max = bytes;
+}
 
 const struct route_services *route_config_services(const struct route_config *config)
 {
@@ -247,6 +253,9 @@ void world_begin_with(struct world *world, uint64_t seed, const struct world_con
 {
     *world = (struct world){.seed = seed, .generation = 1};
     struct io_options io_options = io_options_default();
+    if (heap_bytes_max != UINT64_MAX) {
+        io_options.heap_bytes_max = heap_bytes_max;
+    }
     if (block_count > 0) {
         io_options.block_count = block_count;
         io_options.block_bytes = 2048;
