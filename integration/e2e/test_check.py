@@ -1,6 +1,8 @@
 """`outrigger check`: what it prints, its JSON and its exit status."""
 
 import json
+import os
+import resource
 import subprocess
 
 import pytest
@@ -104,3 +106,50 @@ def test_many_mistakes_are_told_at_once(outrigger, directory):
     done = check(outrigger, directory)
     assert done.returncode == 1
     assert done.stdout.endswith("3 errors, 0 warnings\n"), done.stdout
+
+
+LAUGHS = "".join(f"{chr(97 + i)}: &{chr(97 + i)} [{','.join(['x' if i == 0 else '*' + chr(96 + i)] * 9)}]\n" for i in range(9))
+PORT = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: %s}]}\n"
+
+
+HOSTILE = [
+    ("h1 aliases", LAUGHS.encode(), "alias"),
+    ("h2 depth", b"[" * 1000000, "too-deep"),
+    ("h2 flow mappings", b"{a: " * 64000, "too-deep"),
+    ("h3 duplicate key", b"port: 1\nport: 2\n", "duplicate-key"),
+    ("h4 scalar", b"x" * 2000000, "too-long"),
+    ("h4 file", b"# comment\n" * 900000, "file-too-large"),
+    ("h5 NUL", b'host: "a\\0b"\n', "nul-byte"),
+    ("h5 tag", b"a: !python/object {}\n", "tag"),
+    ("h5 merge key", b"<<: {a: b}\n", "merge-key"),
+    ("h5 encoding", b"a: \xc3\x28\n", "not-utf8"),
+    ("h6 hexadecimal", (PORT % "0x50").encode(), "wrong-type"),
+    ("h6 out of range", (PORT % "65536").encode(), "out-of-range"),
+    ("h6 truth", (PORT % "no").encode(), "wrong-type"),
+]
+
+
+@pytest.mark.parametrize("name, content, code", HOSTILE, ids=[case[0] for case in HOSTILE])
+def test_hostile_files_are_refused_with_a_code_and_little_work(outrigger, tmp_path, name, content, code):
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = check(outrigger, file)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 1, name
+    assert f"[{code}]" in done.stdout, done.stdout[:500]
+    assert len(done.stdout) < 2000
+    # 50 ms in the build that is shipped; the others are slower, and sanitizers much slower.
+    assert after.ru_utime - before.ru_utime < 2.0, name
+
+
+def test_only_regular_files_are_read(outrigger, tmp_path):
+    os.mkfifo(tmp_path / "fifo.yaml")
+    done = check(outrigger, tmp_path)
+    assert done.returncode == 1
+    assert "[file-not-regular]" in done.stdout
+    os.unlink(tmp_path / "fifo.yaml")
+    os.symlink("/etc/passwd", tmp_path / "link.yaml")
+    done = check(outrigger, tmp_path)
+    assert done.returncode == 1
+    assert "leaves its directory" in done.stdout

@@ -135,22 +135,25 @@ static struct bytes find_line(struct check *check, uint32_t number)
     return bytes_first(rest, bytes_find(rest, '\n'));
 }
 
-/* Is this the first byte of a character? */
-static bool is_start(uint8_t byte)
+/* Bytes of the character at `at`: 1 for what is no UTF-8, so that nothing else is ever printed. */
+static size_t character_bytes(struct bytes line, size_t at)
 {
-    return (byte & 0xc0) != 0x80;
+    uint8_t lead = line.data[at];
+    size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    for (size_t i = 1; i < size; i++) {
+        if (at + i >= line.size || (line.data[at + i] & 0xc0) != 0x80) {
+            return 1;
+        }
+    }
+    return size;
 }
 
 /* Skip `count` characters; columns count characters, not bytes. */
 static size_t skip_characters(struct bytes line, uint32_t count)
 {
     size_t at = 0;
-    while (at < line.size && count > 0) {
-        at++;
-        while (at < line.size && !is_start(line.data[at])) {
-            at++;
-        }
-        count--;
+    for (; at < line.size && count > 0; count--) {
+        at += character_bytes(line, at);
     }
     return at;
 }
@@ -171,12 +174,15 @@ static void show_line(struct check *check, struct route_position position)
     struct bytes shown = bytes_skip(line, begin);
     shown = bytes_first(shown, skip_characters(shown, WINDOW_CHARACTERS));
     printf("%6u | ", position.line);
-    for (size_t i = 0; i < shown.size; i++) {
+    for (size_t i = 0; i < shown.size;) {
+        size_t size = character_bytes(shown, i);
         uint8_t byte = shown.data[i];
-        if (byte == '\r' && i + 1 == shown.size) {
-            break;
+        if (size == 1 && (byte < 0x20 || byte >= 0x7f)) {
+            (void)putchar(byte == '\t' || (byte == '\r' && i + 1 == shown.size) ? ' ' : '?');
+        } else {
+            (void)fwrite(shown.data + i, 1, size, stdout);
         }
-        putchar(byte == '\t' ? ' ' : byte < 0x20 || byte == 0x7f ? '?' : byte);
+        i += size;
     }
     printf("\n       | %*s^\n", (int)(position.column > first ? position.column - first : 0), "");
 }
