@@ -665,25 +665,18 @@ static const struct route_table *find_table(const struct route_config *previous,
                                             const struct route_table_source *source,
                                             const struct signature *signature)
 {
-    uint32_t low = 0;
-    uint32_t high = previous == NULL ? 0 : route_services_count(previous->services);
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct route_object *object =
-            &route_services_at(previous->services, middle)->object->object;
-        int order = bytes_compare(object->namespace, source->namespace);
-        order = order != 0 ? order : bytes_compare(object->name, source->name);
-        if (order == 0) {
-            const struct signature *theirs = &previous->signatures[middle];
-            bool is_same =
-                theirs->count == signature->count &&
-                memcmp(theirs->words, signature->words, signature->count * sizeof(uint64_t)) == 0;
-            return is_same ? previous->tables[middle] : NULL;
-        }
-        low = order < 0 ? middle + 1 : low;
-        high = order < 0 ? high : middle;
+    const struct route_service *before =
+        previous == NULL ? NULL
+                         : route_services_find(previous->services, source->namespace, source->name);
+    if (before == NULL) {
+        return NULL;
     }
-    return NULL;
+    uint32_t index = (uint32_t)(before - route_services_at(previous->services, 0));
+    const struct signature *theirs = &previous->signatures[index];
+    bool is_same =
+        theirs->count == signature->count &&
+        memcmp(theirs->words, signature->words, signature->count * sizeof(uint64_t)) == 0;
+    return is_same ? previous->tables[index] : NULL;
 }
 
 /* Give a Service its table and its ports their rules. */

@@ -32,6 +32,8 @@ struct place_table {
 struct route_services {
     struct route_service *items; /* by namespace, name */
     uint32_t count;
+    uint32_t *names; /* open addressing: index + 1 of the Service of that name, 0: free */
+    uint32_t names_mask;
     struct place_table dialled;   /* place -> route_port */
     struct place_table addresses; /* ip -> route_service */
     struct place_table endpoints; /* endpoint's place -> route_port, route_endpoint; several of one
@@ -448,6 +450,48 @@ static void index_service(struct builder *builder, const struct route_service *s
     }
 }
 
+/* The slot of that name, or the free one where it would go. */
+static uint32_t *find_name(const struct route_services *services, struct bytes namespace,
+                           struct bytes name)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < name.size; i++) {
+        hash = (hash ^ name.data[i]) * UINT64_C(0x100000001b3);
+    }
+    for (size_t i = 0; i < namespace.size; i++) {
+        hash = (hash ^ namespace.data[i]) * UINT64_C(0x100000001b3);
+    }
+    uint32_t at = (uint32_t)(hash ^ hash >> 32) & services->names_mask;
+    while (services->names[at] != 0) {
+        const struct route_object *object =
+            &services->items[services->names[at] - 1].object->object;
+        if (bytes_equal(object->name, name) && bytes_equal(object->namespace, namespace)) {
+            break;
+        }
+        at = (at + 1) & services->names_mask;
+    }
+    return &services->names[at];
+}
+
+static struct error build_names(struct builder *builder)
+{
+    struct route_services *services = builder->services;
+    uint32_t size = 8;
+    while (size < services->count * 2) {
+        size *= 2;
+    }
+    services->names = arena_alloc_zero(builder->arena, size, sizeof(*services->names));
+    services->names_mask = size - 1;
+    if (services->names == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    for (uint32_t i = 0; i < services->count; i++) {
+        const struct route_object *object = &services->items[i].object->object;
+        *find_name(services, object->namespace, object->name) = i + 1;
+    }
+    return OK;
+}
+
 static struct error build_index(struct builder *builder)
 {
     struct route_services *services = builder->services;
@@ -484,6 +528,7 @@ struct error route_services_build(const struct route_object *const *objects, uin
     for (uint32_t i = 0; i < builder.services->count; i++) {
         TRY(build_service(&builder, &builder.services->items[i]));
     }
+    TRY(build_names(&builder));
     TRY(build_index(&builder));
     *ret_services = builder.services;
     return OK;
@@ -507,23 +552,8 @@ const struct route_service *route_services_find_ip(const struct route_services *
 const struct route_service *route_services_find(const struct route_services *services,
                                                 struct bytes namespace, struct bytes name)
 {
-    uint32_t low = 0;
-    uint32_t high = services->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct route_object *object = &services->items[middle].object->object;
-        int order = bytes_compare(object->namespace, namespace);
-        order = order != 0 ? order : bytes_compare(object->name, name);
-        if (order == 0) {
-            return &services->items[middle];
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return NULL;
+    uint32_t found = *find_name(services, namespace, name);
+    return found == 0 ? NULL : &services->items[found - 1];
 }
 
 const struct route_port *route_service_port_find(const struct route_service *service, uint16_t port,
