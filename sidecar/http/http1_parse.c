@@ -65,7 +65,8 @@ static size_t left(const struct cursor *cursor)
 }
 
 /* The line that `next` stands in is wrong; which is said once the line is whole. */
-static enum http1_parse refuse(const struct cursor *cursor, enum http1_fault fault)
+static __attribute__((cold, noinline)) enum http1_parse refuse(const struct cursor *cursor,
+                                                               enum http1_fault fault)
 {
     if (bytes_find(bytes_make(cursor->next, left(cursor)), '\n') == left(cursor)) {
         return HTTP1_PARSE_MORE;
@@ -75,16 +76,13 @@ static enum http1_parse refuse(const struct cursor *cursor, enum http1_fault fau
 }
 
 /* CRLF must be next. */
-static enum http1_parse take_line_end(struct cursor *cursor, enum http1_fault fault)
+static inline enum http1_parse take_line_end(struct cursor *cursor, enum http1_fault fault)
 {
-    if (left(cursor) < 2) {
-        return refuse(cursor, fault);
+    if (left(cursor) >= 2 && cursor->next[0] == '\r' && cursor->next[1] == '\n') {
+        cursor->next += 2;
+        return HTTP1_PARSE_DONE;
     }
-    if (cursor->next[0] != '\r' || cursor->next[1] != '\n') {
-        return refuse(cursor, fault);
-    }
-    cursor->next += 2;
-    return HTTP1_PARSE_DONE;
+    return refuse(cursor, fault);
 }
 
 /* "HTTP/" DIGIT "." DIGIT; what is not even that gives `fault`. */

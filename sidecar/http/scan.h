@@ -101,7 +101,7 @@ static inline size_t scan_token(const uint8_t *data, size_t size)
             continue;
         }
         i += (size_t)__builtin_ctz(unusual);
-        if (scan_token_table[data[i]] == 0) {
+        if (data[i] == ':' || scan_token_table[data[i]] == 0) {
             return i;
         }
         i++;
