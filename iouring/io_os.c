@@ -131,6 +131,17 @@ bool io_os_is_send_unannounced(int fd)
     return ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged == 0;
 }
 
+bool io_os_is_end_a_reset(const struct io_socket *socket)
+{
+    if (socket->send_queue.size == 0 || socket->send_state != IO_DIRECTION_OPEN) {
+        return false; /* no send was under way that could have taken an error */
+    }
+    struct tcp_info info;
+    socklen_t size = sizeof(info);
+    return getsockopt(socket->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+           info.tcpi_state == TCP_CLOSE;
+}
+
 uint64_t io_os_now(const struct io *io)
 {
     (void)io;

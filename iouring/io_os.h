@@ -41,5 +41,12 @@ enum {
     IO_OS_SEND_RETRY_MS = 5
 };
 
+/*
+ * The end of `socket` was read. True when it is none: the peer reset the connection, and a send
+ * that had gone in part took the error with it (and succeeded). A connection whose own direction is
+ * open and that the peer ended waits for us to end it; a reset one is closed.
+ */
+bool io_os_is_end_a_reset(const struct io_socket *socket);
+
 /* CLOCK_MONOTONIC. */
 uint64_t io_os_now(const struct io *io);

@@ -134,7 +134,7 @@ static bool read_in(struct io_splice *bulk)
         return false;
     }
     bulk->is_read_over = true;
-    bulk->read_error = count == 0 ? 0 : errno;
+    bulk->read_error = count < 0 ? errno : io_os_is_end_a_reset(from) ? ECONNRESET : 0;
     return false;
 }
 

@@ -445,6 +445,35 @@ Test(io, shows_no_clean_end_after_a_reset)
     on_each(last_words, io_options_default());
 }
 
+static void reset_while_sending(struct world *world)
+{
+    /* Part of a send has gone, the rest waits for room when the reset comes. The send takes the
+     * socket's error with it and still succeeds, for what had gone; what the receive sees then must
+     * not pass for an end. */
+    world->manner = MANNER_KEEP;
+    world->accepted_credit = 0;
+    world->kernel_bytes = 64 << 10;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 1 && client->seen != 0);
+    struct end *peer = world->last_accepted;
+    client->to_send = 4 << 20;
+    send_pattern(client);
+    peer->to_send = 5000;
+    send_pattern(peer);
+    TURN_UNTIL(world, client->taken == 5000 && peer->socket.sent_bytes == 5000);
+    settle(world);
+    cr_assert_gt(io_socket_unsent(&client->socket), 0);
+    io_abort(&peer->socket);
+    TURN_UNTIL(world, peer->is_closed && (client->seen & IO_EVENT_FAILED) != 0);
+    cr_assert_eq(client->seen & IO_EVENT_RECEIVE_ENDED, 0, "a reset must not look like an end");
+    cr_assert_eq(client->socket.error.code, ERROR_RESET);
+}
+
+Test(io, shows_no_clean_end_when_a_waiting_send_is_reset)
+{
+    on_each(reset_while_sending, io_options_default());
+}
+
 static void credit(struct world *world)
 {
     struct end *client = connect_end(world, MANNER_KEEP, 10);
@@ -622,6 +651,32 @@ Test(io, pauses_and_resumes_a_listener)
 }
 
 /* ---- closing ---- */
+
+static void abort_while_cancelling(struct world *world)
+{
+    /* A send's blocks were asked back, as under scarcity, when the owner gives the connection up:
+     * the receive, which no shutdown ends, must be cancelled after that. */
+    world->manner = MANNER_KEEP;
+    world->accepted_credit = 0;
+    world->kernel_bytes = 64 << 10;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 1 && client->seen != 0);
+    client->to_send = 4 << 20;
+    send_pattern(client);
+    settle(world);
+    cr_assert_gt(io_socket_unsent(&client->socket), 0);
+    if (world->io->driver->send_cancel != NULL) {
+        client->socket.is_unlend_wanted = true;
+        world->io->driver->send_cancel(&client->socket);
+    }
+    io_abort(&client->socket);
+    TURN_UNTIL(world, client->is_closed);
+}
+
+Test(io, aborts_while_a_send_is_being_cancelled)
+{
+    on_each(abort_while_cancelling, io_options_default());
+}
 
 static void close_busy(struct world *world)
 {

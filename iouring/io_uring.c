@@ -219,8 +219,12 @@ static void on_receive(struct io *io, struct io_socket *socket, const struct io_
      * without data: io.c arms again only when blocks are back, a few at a time
      * (serves_many_connections_with_four_blocks). */
     io_op_finish(io, &socket->receive_op);
-    if (cqe->res == 0) {
+    if (cqe->res == 0 && !io_os_is_end_a_reset(socket)) {
         io_note_receive_ended(socket);
+    } else if (cqe->res == 0) {
+        /* trap: a send that has gone in part answers how much, and a reset that ended it is told to
+         * nobody (shows_no_clean_end_when_a_waiting_send_is_reset). */
+        io_note_receive_stopped(socket, ECONNRESET);
     } else {
         io_note_receive_stopped(socket, cqe->res > 0 ? 0 : -cqe->res);
     }
@@ -291,8 +295,10 @@ static void on_socket_op(struct io *io, struct io_op *op, const struct io_uring_
     case OP_DOORBELL:
         CHECK(false);
     }
-    if (socket->is_closing && socket->ops_in_kernel == 0) {
-        io_mark_dirty(socket); /* closing goes on in the flush: socket_close_more */
+    /* Closing goes on in the flush, socket_close_more; an earlier cancel may have been in its way
+     * (aborts_while_a_send_is_being_cancelled). */
+    if (socket->is_closing && (socket->ops_in_kernel == 0 || op->kind == OP_SOCKET_CANCEL)) {
+        io_mark_dirty(socket);
     }
 }
 
