@@ -785,6 +785,12 @@ static void warn_filters(struct loader *loader, const struct route_filter *filte
 
 static void warn_route(struct loader *loader, const struct route *route)
 {
+    if (route->object.kind == ROUTE_KIND_GRPC_ROUTE) {
+        warn_unserved(loader, route->object.position, "GRPCRoute",
+                      "HTTP/2 passes through as opaque TCP");
+    } else if (route->object.kind == ROUTE_KIND_UDP_ROUTE) {
+        warn_unserved(loader, route->object.position, "UDPRoute", "datagrams are not redirected");
+    }
     for (uint32_t r = 0; r < route->rules_count; r++) {
         const struct route_rule *rule = &route->rules[r];
         warn_filters(loader, rule->filters, rule->filters_count);
@@ -931,6 +937,26 @@ struct error route_config_load(const struct route_load_options *options,
     }
     *ret_config = config;
     return OK;
+}
+
+bool route_config_is_unchanged(const struct route_load_options *options,
+                               const struct route_config *config)
+{
+    struct route_files files;
+    struct route_diagnostics diagnostics;
+    route_files_init(&files);
+    route_diagnostics_init(&diagnostics);
+    bool is_read = true;
+    for (uint32_t i = 0; i < options->paths_count && is_read; i++) {
+        is_read = !error_is(route_files_read(&files, options->paths[i], ROUTE_FILE_BYTES_MAX,
+                                             ROUTE_CONFIG_BYTES_MAX, &diagnostics));
+    }
+    char hash[ROUTE_CONFIG_HASH_BYTES];
+    hash_files(&files, hash);
+    bool is_same = is_read && diagnostics.errors_count == 0 && strcmp(hash, config->hash) == 0;
+    route_files_finish(&files);
+    route_diagnostics_finish(&diagnostics);
+    return is_same;
 }
 
 const struct route_config *route_config_ref(const struct route_config *config)

@@ -51,6 +51,13 @@ FALLIBLE route_config_load(const struct route_load_options *options,
                            const struct route_config *previous,
                            struct route_diagnostics *diagnostics, struct route_config **ret_config);
 
+/*
+ * Are the files those that `config` was made of, byte for byte? Costs their reading and hashing,
+ * which is a small part of a load. False also when something cannot be read: then a load says what.
+ */
+bool route_config_is_unchanged(const struct route_load_options *options,
+                               const struct route_config *config);
+
 /* Any thread. */
 const struct route_config *route_config_ref(const struct route_config *config);
 void route_config_unref(const struct route_config *config);

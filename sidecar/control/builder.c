@@ -107,6 +107,11 @@ static struct builder_result *load(struct builder *builder, void *argument)
     uint64_t begin_ns = monotonic_ns();
     struct route_load_options options = builder->options.load;
     options.ret_hash = result->hash;
+    if (builder->config != NULL && route_config_is_unchanged(&options, builder->config)) {
+        memcpy(result->hash, route_config_hash(builder->config), sizeof(result->hash));
+        result->outcome = BUILDER_UNCHANGED;
+        return result;
+    }
     struct route_config *config = NULL;
     result->error = route_config_load(&options, builder->config, &result->diagnostics, &config);
     result->duration_ns = monotonic_ns() - begin_ns;
