@@ -9,6 +9,7 @@
 import contextlib
 import itertools
 import os
+import re
 import resource
 import shutil
 import sys
@@ -28,6 +29,7 @@ import servers  # noqa: E402
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
 
+CRASH = re.compile(r"Sanitizer|runtime error:|check failed")
 ONLY_IO = os.environ.get("OUTRIGGER_TEST_IO")
 
 
@@ -113,8 +115,11 @@ def start(request, directory, outrigger):
         return proxy.start(wait)
 
     yield make
-    for proxy in reversed(request.node.proxies):
-        proxy.stop()
+    # All are stopped before any is judged. 4: the drain was cut off, by our second signal.
+    statuses = [(proxy, proxy.stop()) for proxy in reversed(request.node.proxies)]
+    for proxy, status in statuses:
+        assert status in (0, 4), f"the proxy ended with status {status}:\n{proxy.log()[-4000:]}"
+        assert not CRASH.search(proxy.log()), proxy.log()[-8000:]
 
 
 @pytest.fixture

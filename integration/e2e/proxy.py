@@ -84,16 +84,16 @@ class Proxy:
     def __exit__(self, *_):
         self.stop()
 
-    def stop(self, timeout=5):
+    def stop(self):
         """SIGTERM, a second one, SIGKILL; returns the exit status."""
         if self.process is None:
-            return None
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            return 0
+        for number, seconds in ((signal.SIGTERM, 1), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
             if self.process.poll() is not None:
                 break
             self.process.send_signal(number)
             try:
-                self.process.wait(timeout)
+                self.process.wait(seconds)
             except subprocess.TimeoutExpired:
                 pass
         return self.process.wait()
