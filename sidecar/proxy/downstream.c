@@ -203,19 +203,60 @@ static struct exchange *on_exchange(struct codec *codec)
     if (downstream->state == DOWNSTREAM_STATE_OPAQUE) {
         return &only_stream(downstream)->down;
     }
-    struct exchange *exchange = stream_begin(downstream);
-    if (exchange == NULL) {
-        stats_count_refused(downstream->worker->options.stats, CAUSE_LIMIT_BUFFER);
+    return stream_begin(downstream); /* NULL: the codec answers, and on_malformed counts */
+}
+
+/* Count and log what was refused before it became a stream: a connection, or a request (`status`).
+ */
+static void note_refusal(struct downstream *downstream, uint16_t status, enum cause cause,
+                         const char *reason)
+{
+    const struct worker *worker = downstream->worker;
+    struct bytes parent = {0};
+    if (downstream->target.generation != 0) {
+        const struct target *target = downstream_target(downstream);
+        if (target->parent != NULL) {
+            parent = target->parent->label;
+        }
     }
-    return exchange;
+    stats_count_refused(worker->options.stats, cause);
+    if (status != 0) {
+        const struct stats_request_key key = {.direction = downstream->direction,
+                                              .parent = parent,
+                                              .code = status,
+                                              .grpc_status = STATS_NO_GRPC};
+        stats_count_request(worker->options.stats, &key, 0);
+    }
+    if (log_is_on(LOG_DEBUG)) {
+        log_line(worker->options.log, LOG_DEBUG,
+                 "msg=refused worker=%u connection=%lu cause=%s status=%u reason=\"%s\"",
+                 worker->options.index, (unsigned long)downstream->number,
+                 (const char *)cause_info(cause)->name.data, status, reason);
+    }
+    if (worker->settings->access_log == ACCESS_LOG_OFF) {
+        return;
+    }
+    struct access_log_entry entry = {.direction = downstream->direction,
+                                     .protocol = downstream->protocol,
+                                     .generation = worker_snapshot(worker)->generation,
+                                     .connection = downstream->number,
+                                     .destination = downstream_destination(downstream),
+                                     .parent = parent,
+                                     .status = status,
+                                     .grpc_status = STATS_NO_GRPC,
+                                     .cause = cause};
+    /* A peer that is gone has no address any more. */
+    error_ignore(io_socket_address(&downstream->connection.transport.socket, IO_ADDRESS_PEER,
+                                   &entry.downstream));
+    access_log_write(worker->options.access_log, worker->settings->access_log, &entry);
 }
 
 static void on_malformed(struct codec *codec, uint16_t status, const char *reason)
 {
-    struct downstream *downstream = codec->owner;
-    struct worker *worker = downstream->worker;
-    stats_count_refused(worker->options.stats, CAUSE_REQUEST_MALFORMED);
-    stream_log_malformed(downstream, status, reason);
+    enum cause cause = status == 408   ? CAUSE_REQUEST_TIMEOUT
+                       : status == 503 ? CAUSE_LIMIT_BUFFER
+                                       : CAUSE_REQUEST_MALFORMED;
+    note_refusal(codec->owner, status, cause, reason);
 }
 
 static void on_idle(struct codec *codec)
@@ -557,15 +598,14 @@ static bool find_destination(struct downstream *downstream)
     if (error_is(error)) {
         error = io_socket_address(socket, IO_ADDRESS_LOCAL, &address);
     }
-    if (error_is(error) || address_is_loopback(&address) ||
-        worker_is_own(downstream->worker, &address)) {
+    if (error_is(error)) {
         return false;
     }
     struct destination *destination = &downstream->destination;
     destination->family = address.family;
     destination->port = address.port;
     memcpy(destination->ip, address.ip, sizeof(destination->ip));
-    return true;
+    return !address_is_loopback(&address) && !worker_is_own(downstream->worker, &address);
 }
 
 /*
@@ -585,14 +625,7 @@ static bool is_self_test(const struct destination *destination)
 
 static void refuse(struct downstream *downstream, enum cause cause)
 {
-    struct worker *worker = downstream->worker;
-    stats_count_refused(worker->options.stats, cause);
-    if (log_is_on(LOG_DEBUG)) {
-        log_line(worker->options.log, LOG_DEBUG,
-                 "msg=\"connection refused\" worker=%u connection=%lu cause=%s",
-                 worker->options.index, (unsigned long)downstream->number,
-                 (const char *)cause_info(cause)->name.data);
-    }
+    note_refusal(downstream, 0, cause, (const char *)cause_info(cause)->text.data);
     downstream_abort(downstream);
 }
 

@@ -382,6 +382,13 @@ static void expect_refusal(uint64_t seed, enum listener_kind kind, const char *o
     run_until_over(&world, &client);
     cr_assert(client.was_reset, "%s", original);
     cr_assert_eq(server.connected, 0);
+    const char *log = world_log(&world);
+    /* The self-test only asks whether it arrives. */
+    bool is_self_test =
+        strncmp(original, "192.0.2.2:", 10) == 0 || strncmp(original, "[2001:", 6) == 0;
+    const char *cause = change == NULL ? "cause=loop" : "cause=registry_only";
+    cr_assert(is_self_test || strstr(log, cause) != NULL, "%s", log);
+    cr_assert(is_self_test || strstr(log, original) != NULL, "%s", log);
     world_end(&world);
 }
 
@@ -486,6 +493,45 @@ static void idles(uint64_t seed)
 Test(opaque_path, closes_what_idles_for_an_hour)
 {
     each_seed(idles);
+}
+
+static void allow_three(struct world *world)
+{
+    world->settings.connections_max = 3;
+}
+
+static void waits_for_room(uint64_t seed)
+{
+    enum {
+        CLIENTS = 10
+    };
+
+    struct world world;
+    struct party clients[CLIENTS];
+    struct party server = {0};
+    struct io_fake_peer *peers[CLIENTS];
+    memset(clients, 0, sizeof(clients));
+    world_begin_with(&world, seed, &one_pod, 0, allow_three);
+    serve(&world, world_pod(0), &echoes, &server);
+    for (int i = 0; i < CLIENTS; i++) {
+        peers[i] = dial(&world, &clients[i]);
+        io_fake_send(peers[i], BYTES("ping"));
+        io_fake_run_for(world.io, CLOCK_NS_PER_S);
+    }
+    /* Those that the kernel had accepted already, and no more. */
+    cr_assert_leq(server.connected, 5, "seed %lu: %u", (unsigned long)seed, server.connected);
+    for (int i = 0; i < CLIENTS; i++) {
+        io_fake_send_end(peers[i]);
+        run_until_over(&world, &clients[i]);
+        cr_assert_eq(clients[i].hash, hash_of("ping"), "seed %lu", (unsigned long)seed);
+        io_fake_close(peers[i]);
+    }
+    world_end(&world);
+}
+
+Test(opaque_path, lets_clients_wait_when_there_are_too_many)
+{
+    each_seed(waits_for_room);
 }
 
 /* ---- many at once ---- */

@@ -4,6 +4,7 @@
  */
 #include "proxy/stream.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/check.h"
@@ -294,6 +295,7 @@ static enum step choose_backend(struct stream *stream)
 static enum step route(struct stream *stream)
 {
     const struct target *target = downstream_target(stream->downstream);
+    CHECK(target->generation == stream->generation);
     if (target->parent != NULL) {
         stream->parent = target->parent;
         cluster_hold(stream->parent);
@@ -424,6 +426,9 @@ static enum cause cause_of_connect(struct error error)
     case ERROR_LIMIT:
     case ERROR_NO_MEMORY:
         return CAUSE_LIMIT_CONNECTIONS;
+    case ERROR_OS:
+        /* Our own ports are used up, which no endpoint can help. */
+        return error.detail == EADDRNOTAVAIL ? CAUSE_LIMIT_CONNECTIONS : CAUSE_CONNECT_REFUSED;
     default:
         return CAUSE_CONNECT_REFUSED;
     }
@@ -808,6 +813,7 @@ void stream_finish_attempt(struct stream *stream)
     struct upstream *upstream = stream->attempt.upstream;
     stream->attempt.upstream = NULL;
     upstream_release(upstream, &stream->attempt);
+    stream->backend_deadline_ns = CLOCK_NEVER;
     leave_endpoint(stream);
 }
 
@@ -930,41 +936,6 @@ void stream_expire_idle(struct downstream *downstream)
         }
         stream_run(stream);
     }
-}
-
-void stream_log_malformed(struct downstream *downstream, uint16_t status, const char *reason)
-{
-    struct worker *worker = downstream->worker;
-    const struct target *target = downstream_target(downstream);
-    struct bytes parent = {0};
-    if (target->parent != NULL) {
-        parent = target->parent->label;
-    }
-    const struct stats_request_key key = {.direction = downstream->direction,
-                                          .parent = parent,
-                                          .code = status,
-                                          .grpc_status = STATS_NO_GRPC};
-    stats_count_request(worker->options.stats, &key, 0);
-    if (log_is_on(LOG_DEBUG)) {
-        log_line(worker->options.log, LOG_DEBUG,
-                 "msg=\"malformed request\" worker=%u connection=%lu status=%u reason=\"%s\"",
-                 worker->options.index, (unsigned long)downstream->number, status, reason);
-    }
-    if (worker->settings->access_log == ACCESS_LOG_OFF) {
-        return;
-    }
-    struct access_log_entry entry = {.direction = downstream->direction,
-                                     .protocol = downstream->protocol,
-                                     .generation = target->generation,
-                                     .connection = downstream->number,
-                                     .destination = downstream_destination(downstream),
-                                     .parent = parent,
-                                     .status = status,
-                                     .grpc_status = STATS_NO_GRPC,
-                                     .cause = CAUSE_REQUEST_MALFORMED};
-    error_ignore(io_socket_address(&downstream->connection.transport.socket, IO_ADDRESS_PEER,
-                                   &entry.downstream));
-    access_log_write(worker->options.access_log, worker->settings->access_log, &entry);
 }
 
 const char *stream_state_name(enum stream_state state)

@@ -138,9 +138,6 @@ bool stream_is_half_closed(const struct stream *stream);
 /* End those streams of `downstream` on which nothing has happened for too long. */
 void stream_expire_idle(struct downstream *downstream);
 
-/* A request that was refused before it became a stream: its line in the access log. */
-void stream_log_malformed(struct downstream *downstream, uint16_t status, const char *reason);
-
 /* ---- for the upstream ---- */
 
 /* The connection stands, or could not be made. */

@@ -236,6 +236,10 @@ static void up_on_head(struct exchange *exchange, struct message_head *head, boo
         return;
     }
     stream->is_response_begun = true;
+    if (head->status == 101) {
+        /* The route's time is that of a response; a tunnel has only its idle time. */
+        io_timer_stop(stream->worker->io, &stream->timer);
+    }
     if (!stream->hold->is_current) {
         stream_detach(stream);
     }

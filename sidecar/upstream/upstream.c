@@ -207,9 +207,9 @@ FALLIBLE upstream_connect(const struct upstream_options *options, struct upstrea
     list_append(&worker->upstreams, &upstream->open);
     if (endpoint != NULL) {
         endpoint_connect(endpoint);
-    }
-    if (is_shared(upstream)) {
-        list_append(&endpoint->shared, &upstream->shared);
+        if (is_shared(upstream)) {
+            list_append(&endpoint->shared, &upstream->shared);
+        }
     }
     upstream_attach(upstream, options->attempt);
     struct transport_filter *filter =
