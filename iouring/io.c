@@ -1155,7 +1155,7 @@ const char *io_backend_name(enum io_backend backend)
     case IO_BACKEND_AUTO:
         return "auto";
     case IO_BACKEND_URING:
-        return "io_uring";
+        return "uring"; /* the words of --io */
     case IO_BACKEND_EPOLL:
         return "epoll";
     case IO_BACKEND_FAKE:
