@@ -317,23 +317,24 @@ int main(int argc, char **argv)
     arena_init(&bench.arena, 1u << 20, 1u << 30);
 
     struct route_table *table = compile(&bench, routes);
-    measure(&bench, "without regular expressions", route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests, false);
+    measure(&bench, "without regular expressions", route_table_find(table, 80, ROUTE_TRANSPORT_TCP),
+            requests, false);
     route_table_unref(table);
 
     bench.expressions = EXPRESSIONS_ANCHORED;
     table = compile(&bench, routes);
-    measure(&bench, "expressions /regex/rN/.., elsewhere", route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests,
-            false);
-    measure(&bench, "expressions /regex/rN/.., met by 70 %", route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests,
-            true);
+    measure(&bench, "expressions /regex/rN/.., elsewhere",
+            route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests, false);
+    measure(&bench, "expressions /regex/rN/.., met by 70 %",
+            route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests, true);
     route_table_unref(table);
 
     bench.expressions = EXPRESSIONS_FLOATING;
     table = compile(&bench, routes);
-    measure(&bench, "expressions .*/rN/.., elsewhere", route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests / 100,
-            false);
-    measure(&bench, "expressions .*/rN/.., met by 70 %", route_table_find(table, 80, ROUTE_TRANSPORT_TCP),
-            requests / 100, true);
+    measure(&bench, "expressions .*/rN/.., elsewhere",
+            route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests / 100, false);
+    measure(&bench, "expressions .*/rN/.., met by 70 %",
+            route_table_find(table, 80, ROUTE_TRANSPORT_TCP), requests / 100, true);
     route_table_unref(table);
     arena_finish(&bench.arena);
     free(routes);

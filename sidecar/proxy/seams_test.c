@@ -523,7 +523,7 @@ static void interleave(uint64_t seed, bool is_veiled)
 
 Test(seams, carry_interleaved_exchanges, .timeout = 120)
 {
-    for (uint64_t seed = 0; seed < 500; seed++) {
+    for (uint64_t seed = 0; seed < 500 / OUTRIGGER_TEST_DIVISOR; seed++) {
         interleave(seed, false);
     }
 }
