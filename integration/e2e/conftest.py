@@ -30,6 +30,7 @@ hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
 
 CRASH = re.compile(r"Sanitizer|runtime error:|check failed")
+os.environ.setdefault("TSAN_OPTIONS", f"suppressions={proxy_module.ROOT}/integration/checks/tsan/suppressions")
 ONLY_IO = os.environ.get("OUTRIGGER_TEST_IO")
 
 
@@ -75,6 +76,10 @@ def directory():
     os.chmod(path, 0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: measures, or needs thousands of exchanges; left out under sanitizers")
 
 
 def pytest_generate_tests(metafunc):

@@ -109,6 +109,7 @@ def bound_kernel_buffers(world):
         namespace.run("sysctl", "-qw", "net.ipv4.tcp_rmem=4096 131072 262144", "net.ipv4.tcp_wmem=4096 16384 262144", check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["clients", "upstreams"])
 def test_a_thousand_that_never_read_cost_only_themselves(world, mesh, who):
     bound_kernel_buffers(world)
@@ -189,6 +190,7 @@ def test_out_of_descriptors_it_serves_again_when_they_are_back(world, mesh):
                 assert servers.read_exactly(client, 2) == b"in"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_from_round_to_round(world, mesh):
     """Round after round on the same proxy: what the first rounds took is what the later rounds use."""
     world.add_pod(POD)

@@ -44,6 +44,7 @@ async def ask_many(total, at_once):
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", ["refuses", "swallows"])
 def test_one_dead_endpoint_of_four_costs_no_connection(world, mesh, death):
     for address in PODS:

@@ -102,6 +102,7 @@ def test_open_connections_follow_an_edit(pair, listen):
         assert client.ask(request()).get("X-Served-By") == "v2"
 
 
+@pytest.mark.slow
 def test_five_hundred_reloads_under_load_lose_nothing_and_keep_memory(pair, listen):
     proxy = listen(*objects_of(*pair, split(1, 1)), access_log="off")
     with Load(proxy) as load:

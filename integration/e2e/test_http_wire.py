@@ -186,6 +186,7 @@ def test_segments_do_not_matter(web, split):
 # ---- real clients ----
 
 
+@pytest.mark.slow
 def test_curl_uploads_and_downloads_large_bodies(web, directory):
     proxy = web()
     data = os.urandom(8 << 20)
@@ -204,6 +205,7 @@ def test_curl_uploads_and_downloads_large_bodies(web, directory):
         assert status == 200 and os.path.getsize(target) == 20000000
 
 
+@pytest.mark.slow
 def test_slow_readers_of_large_answers_hold_back_their_servers(web):
     proxy = web()
     with client_of(proxy) as client:
@@ -458,6 +460,7 @@ def test_many_clients_get_their_own_answers(web):
     assert len(proxy.server.heads) == 1600, "each request arrived once"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not servers.is_installed("wrk"), reason="wrk is not installed")
 def test_wrk_sees_no_error_in_front_of_nginx(host, listen, directory):
     if not servers.is_installed("nginx"):

@@ -232,6 +232,7 @@ def test_a_reset_of_the_server_is_passed_on(world, mesh):
                 servers.read_all(client)
 
 
+@pytest.mark.slow
 def test_large_transfers_arrive_unchanged_in_both_directions(world, mesh):
     world.add_pod(PODS[0])
     chunk = bytes(range(256)) * 256
@@ -256,6 +257,7 @@ def test_large_transfers_arrive_unchanged_in_both_directions(world, mesh):
     assert received.hexdigest() == sent.hexdigest()
 
 
+@pytest.mark.slow
 def test_five_hundred_connections_at_once_keep_their_bytes_apart(world, mesh):
     world.add_pod(PODS[0])
 
