@@ -708,7 +708,7 @@ static struct error take(struct http1 *http1, struct buffer *input, uint64_t siz
     struct exchange *exchange = http1->exchange;
     uint64_t part = size < input->size ? size : input->size;
     part = part < exchange->granted_bytes ? part : exchange->granted_bytes;
-    struct error error = OK;
+    struct error error;
     if (http1->receive_state == RECEIVE_CHUNK_DATA && part <= LIMIT_CHUNK_COPY_BYTES) {
         uint8_t copy[LIMIT_CHUNK_COPY_BYTES];
         buffer_copy_out(input, part, copy);
