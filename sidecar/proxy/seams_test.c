@@ -226,8 +226,11 @@ static void say_end(struct talker *talker)
 
 static void say_frame(struct talker *talker, uint8_t id, char type, struct bytes payload)
 {
-    uint8_t frame[WEAVE_FRAME_BYTES + WEAVE_DATA_MAX] = {
-        id, (uint8_t)type, (uint8_t)(payload.size >> 8), (uint8_t)payload.size};
+    static uint8_t frame[WEAVE_FRAME_BYTES + WEAVE_DATA_MAX];
+    frame[0] = id;
+    frame[1] = (uint8_t)type;
+    frame[2] = (uint8_t)(payload.size >> 8);
+    frame[3] = (uint8_t)payload.size;
     if (payload.size > 0) {
         memcpy(frame + WEAVE_FRAME_BYTES, payload.data, payload.size);
     }
@@ -423,7 +426,7 @@ static void ask(struct talker *client, uint8_t id, const struct outcome *outcome
 static bool send_piece(struct world *world, struct talker *client, uint8_t id,
                        struct outcome *outcome)
 {
-    uint8_t piece[WEAVE_DATA_MAX];
+    static uint8_t piece[WEAVE_DATA_MAX];
     uint64_t left = outcome->sent_bytes - outcome->sent_at;
     uint64_t size = 1 + io_fake_random(world->io) % WEAVE_DATA_MAX;
     size = size < left ? size : left;
