@@ -145,6 +145,10 @@ static void deliver(struct io_message *message)
 {
     struct builder_result *result = LIST_OWNER(message, struct builder_result, message);
     struct builder *builder = result->builder;
+    if (builder->is_stopping) {
+        builder_result_free(result);
+        return;
+    }
     builder->options.on_result(result, builder->options.owner);
 }
 
@@ -358,6 +362,10 @@ void builder_destroy(struct builder *builder)
         pthread_join(builder->thread, NULL);
         pthread_barrier_destroy(&builder->ready);
         io_destroy(builder->io);
+        builder->io = NULL;
+        builder->is_stopping = true;
+        /* The last results are still on their way to this thread. */
+        error_ignore(io_turn(builder->options.control, io_now(builder->options.control)));
     }
     route_config_unref(builder->config);
     free(builder);
