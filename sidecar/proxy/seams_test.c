@@ -533,7 +533,7 @@ Test(seams, carry_interleaved_exchanges, .timeout = 120)
 
 Test(seams, carry_them_through_a_filter_with_a_handshake, .timeout = 120)
 {
-    for (uint64_t seed = 0; seed < 300; seed++) {
+    for (uint64_t seed = 0; seed < 300 / OUTRIGGER_TEST_DIVISOR; seed++) {
         interleave(seed, true);
     }
 }
@@ -578,14 +578,14 @@ static void pass_veiled(uint64_t seed, bool truncates)
 
 Test(seams, carry_bytes_through_a_filter_to_their_proper_end, .timeout = 120)
 {
-    for (uint64_t seed = 0; seed < 300; seed++) {
+    for (uint64_t seed = 0; seed < 300 / OUTRIGGER_TEST_DIVISOR; seed++) {
         pass_veiled(seed, false);
     }
 }
 
 Test(seams, tell_a_truncated_end_from_a_proper_one, .timeout = 120)
 {
-    for (uint64_t seed = 0; seed < 100; seed++) {
+    for (uint64_t seed = 0; seed < 100 / OUTRIGGER_TEST_DIVISOR; seed++) {
         pass_veiled(seed, true);
     }
 }
