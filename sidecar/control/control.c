@@ -26,7 +26,8 @@
 enum {
     LOG_RING_BYTES = 256 * 1024, /* of one worker; touched lazily */
     LOG_BATCH_BYTES = 64 * 1024,
-    LOG_MS = 20, /* while lines come; a ring that falls asleep wakes us */
+    LOG_MS = 20,               /* while lines come; a ring that falls asleep wakes us */
+    DRAIN_FIRST_LOOK_MS = 150, /* idle connections are closed after 100 ms (worker.c) */
     DRAIN_LOOK_MS = 20,
     STOP_MS = 1000,          /* for the kernel to hand everything back at the end */
     BYPASS_CONNECTIONS = 20, /* before it is said that nobody dials a ClusterIP */
@@ -387,7 +388,8 @@ void control_drain(struct control *control)
     /* Not at once: the workers first hear of it and count what they had accepted but not yet read.
      */
     io_timer_start(control->io, &control->drain_timer,
-                   clock_add(io_now(control->io), DRAIN_LOOK_MS * CLOCK_NS_PER_MS), on_drain_timer);
+                   clock_add(io_now(control->io), DRAIN_FIRST_LOOK_MS * CLOCK_NS_PER_MS),
+                   on_drain_timer);
 }
 
 static void on_signal(struct io_watch *watch)

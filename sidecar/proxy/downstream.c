@@ -203,6 +203,8 @@ static struct exchange *on_exchange(struct codec *codec)
     if (downstream->state == DOWNSTREAM_STATE_OPAQUE) {
         return &only_stream(downstream)->down;
     }
+    /* The last one on this connection, where we drain: its answer says so. */
+    codec->is_draining = codec->is_draining || downstream->worker->is_draining;
     return stream_begin(downstream); /* NULL: the codec answers, and on_malformed counts */
 }
 

@@ -20,6 +20,7 @@
 #include "upstream/upstream.h"
 
 #define DRAIN_TICK_NS (20 * CLOCK_NS_PER_MS)
+#define DRAIN_IDLE_NS (100 * CLOCK_NS_PER_MS)
 #define STOP_NS CLOCK_NS_PER_S /* for last bytes; a second signal should not take longer */
 
 enum {
@@ -310,10 +311,26 @@ void worker_publish(struct worker *worker, struct snapshot *snapshot)
     give_order(worker, on_publish, snapshot);
 }
 
+static void drain_connections(struct worker *worker, bool is_idle_too)
+{
+    struct list *node = worker->downstreams.next;
+    while (node != &worker->downstreams) {
+        struct downstream *downstream = LIST_OWNER(node, struct downstream, open);
+        node = node->next;
+        if (is_idle_too || !list_is_empty(&downstream->streams)) {
+            downstream_drain(downstream);
+        }
+    }
+}
+
 /* An answer that is given and not sent is not finished. */
 static void count_unsent(struct io_timer *timer)
 {
     struct worker *worker = LIST_OWNER(timer, struct worker, drain_timer);
+    if (worker->drain_idle_ns != 0 && io_now(worker->io) >= worker->drain_idle_ns) {
+        worker->drain_idle_ns = 0;
+        drain_connections(worker, true);
+    }
     uint64_t unsent = 0;
     const struct list *node = worker->downstreams.next;
     for (; node != &worker->downstreams; node = node->next) {
@@ -330,12 +347,9 @@ static void on_drain(struct io_message *message)
 {
     struct worker *worker = take_order(message).worker;
     worker->is_draining = true;
-    struct list *node = worker->downstreams.next;
-    while (node != &worker->downstreams) {
-        struct downstream *downstream = LIST_OWNER(node, struct downstream, open);
-        node = node->next;
-        downstream_drain(downstream);
-    }
+    /* Idle connections a little later: a request may be on its way already, and is answered. */
+    worker->drain_idle_ns = clock_add(io_now(worker->io), DRAIN_IDLE_NS);
+    drain_connections(worker, false);
     count_unsent(&worker->drain_timer);
 }
 
