@@ -303,7 +303,7 @@ static void start_http(struct downstream *downstream, enum codec_protocol protoc
                      protocol == CODEC_HTTP2 ? STATS_PROTOCOL_HTTP2 : STATS_PROTOCOL_HTTP1);
     start_timer(downstream, DOWNSTREAM_IDLE_NS);
     if (worker->is_draining) {
-        codec_drain(codec);
+        codec->is_draining = true; /* served, and closed behind its first answer */
     }
     connection_set_codec(&downstream->connection, codec);
     watch_head(downstream);

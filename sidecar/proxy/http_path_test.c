@@ -938,6 +938,34 @@ Test(http_path, finishes_what_is_open_when_it_drains)
     each_seed(drains);
 }
 
+static void stops(uint64_t seed)
+{
+    /* A request that came just before the end of a drain is answered, one that hangs is not. */
+    struct stage *stage = begin(seed, &plain, HELLO);
+    serve(stage, 0, &keeps, NULL);
+    struct side *hanging = &stage->servers[1];
+    send_text(dial(stage, hanging), GET);
+    io_fake_run_for(stage->world.io, 5 * CLOCK_NS_PER_S);
+    worker_drain(stage->world.worker);
+    settle(stage);
+    serve(stage, 0, &answers, HELLO);
+    send_text(dial(stage, &stage->client), GET);
+    for (int i = 0; i < 1000 && worker_open_exchanges(stage->world.worker) < 2; i++) {
+        cr_assert(!error_is(worker_turn(stage->world.worker, CLOCK_NEVER)));
+    }
+    worker_stop(stage->world.worker);
+    settle(stage);
+    cr_assert(has(&stage->client, "hello"), "seed %lu: %s", (unsigned long)seed,
+              stage->client.text);
+    cr_assert(hanging->was_reset && hanging->size == 0);
+    end(stage);
+}
+
+Test(http_path, answers_what_came_just_before_it_stops)
+{
+    each_seed(stops);
+}
+
 static void reloads(uint64_t seed)
 {
     struct stage *stage = begin(seed, &plain, HELLO);

@@ -381,7 +381,29 @@ static void on_stop_timer(struct io_timer *timer)
     abort_all(LIST_OWNER(timer, struct worker, stop_timer));
 }
 
-/* What is under way is cut off; what has only its last bytes to send gets a moment for them. */
+/* Did all that is open on `downstream` begin after the drain was found to be over? */
+static bool is_young(const struct worker *worker, const struct downstream *downstream)
+{
+    if (!worker->is_draining) {
+        return false;
+    }
+    uint64_t now_ns = io_now(worker->io);
+    const struct list *node = downstream->streams.next;
+    for (; node != &downstream->streams; node = node->next) {
+        const struct stream *stream =
+            (const struct stream *)(const void *)((const char *)node -
+                                                  offsetof(struct stream, of_downstream));
+        if (now_ns - stream->began_ns >= STOP_NS) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * What is under way is cut off; what has only its last bytes to send gets a moment for them, and so
+ * do requests that came when the drain was just found to be over.
+ */
 static void close_all(struct worker *worker)
 {
     worker->is_stopping = true;
@@ -391,10 +413,10 @@ static void close_all(struct worker *worker)
     while (node != &worker->downstreams) {
         struct downstream *downstream = LIST_OWNER(node, struct downstream, open);
         node = node->next;
-        if (!list_is_empty(&downstream->streams)) {
-            downstream_abort(downstream);
-        } else {
+        if (list_is_empty(&downstream->streams)) {
             connection_close(&downstream->connection, CONNECTION_CLOSE_FLUSHED);
+        } else if (!is_young(worker, downstream)) {
+            downstream_abort(downstream);
         }
     }
     conn_pool_close_all(&worker->pool);
