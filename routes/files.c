@@ -293,7 +293,7 @@ struct error route_files_read(struct route_files *files, const char *path, uint6
         return error_make(ERROR_OS, errno);
     }
     struct stat info;
-    struct error error = OK;
+    struct error error;
     if (fstat(fd, &info) != 0) {
         error = error_make(ERROR_OS, errno);
     } else if (S_ISDIR(info.st_mode)) {

@@ -20,7 +20,7 @@ ROOMS = ("sidecar/", "iouring/", "routes/", "certs/")
 
 
 def wanted(path):
-    return path.startswith(ROOMS) and not path.endswith(("_test.c", "_fuzz.c"))
+    return path.startswith(ROOMS) and not path.endswith(("_test.c", "_fuzz.c", "_bench.c"))
 
 
 def commands(build, only):
