@@ -157,8 +157,24 @@ static bool set_config(struct parser *parser, struct bytes value)
     return store_text(parser, value, &parser->options->config);
 }
 
+/* A DNS label (RFC 1123), which is what Kubernetes lets a namespace be. */
+static bool is_label(struct bytes value)
+{
+    bool is_fine = value.size > 0 && value.size <= 63 && value.data[0] != '-' &&
+                   value.data[value.size - 1] != '-';
+    for (size_t i = 0; i < value.size; i++) {
+        uint8_t byte = value.data[i];
+        is_fine = is_fine &&
+                  ((byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '-');
+    }
+    return is_fine;
+}
+
 static bool set_namespace(struct parser *parser, struct bytes value)
 {
+    if (!is_label(value)) {
+        return refuse(parser, "want the name of a namespace", value);
+    }
     const char *text = text_of(parser, value);
     if (text != NULL) {
         parser->options->own_namespace = bytes_from_string(text);
@@ -245,7 +261,7 @@ static bool add_listen(struct parser *parser, struct bytes value)
     uint64_t number = 0;
     if (name.size == 0 || namespace.size == 0 || bytes_find(namespace, '.') != namespace.size ||
         error_is(bytes_parse_decimal(port, UINT16_MAX, &number)) || number == 0 ||
-        !parse_listen_address(address, &listen->address)) {
+        !parse_listen_address(address, &listen->address) || listen->address.port == 0) {
         return refuse(parser, want, value);
     }
     listen->service_name = arena_copy(parser->arena, name);

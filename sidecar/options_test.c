@@ -90,6 +90,9 @@ Test(options, says_what_is_wrong, .init = begin, .fini = end)
          "--listen: want [ADDR:]PORT=SERVICE.NS:PORT: '80=web:80'"},
         {"--config a --listen x=web.shop:80",
          "--listen: want [ADDR:]PORT=SERVICE.NS:PORT: 'x=web.shop:80'"},
+        {"--config a --listen 0=web.shop:80",
+         "--listen: want [ADDR:]PORT=SERVICE.NS:PORT: '0=web.shop:80'"},
+        {"--config a --namespace A_b", "--namespace: want the name of a namespace: 'A_b'"},
         {"--config a --listen 80=web.shop:0",
          "--listen: want [ADDR:]PORT=SERVICE.NS:PORT: '80=web.shop:0'"},
         {"--config a --listen 80=web.shop.svc:80",
@@ -98,7 +101,7 @@ Test(options, says_what_is_wrong, .init = begin, .fini = end)
         {"--config a --allow-probe http:80",
          "--allow-probe: want http:PORT/PATH, tcp:PORT or grpc:PORT[/SERVICE]: 'http:80'"},
         {"--config a --via a/b", "--via: want a name of letters, digits, '-', '.' and '_': 'a/b'"},
-        {"--config a --namespace=", "--namespace: must not be empty: ''"},
+        {"--config a --namespace=", "--namespace: want the name of a namespace: ''"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -137,7 +137,8 @@ void json_release(struct json *value)
 
 char *json_print(struct json *value, unsigned indent)
 {
-    size_t flags = JSON_ENCODE_ANY | (indent > 0 ? JSON_INDENT(indent) : JSON_COMPACT);
+    size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) |
+                   (indent > 0 ? JSON_INDENT(indent) : JSON_COMPACT);
     char *text = value == NULL ? NULL : json_dumps(theirs(value), flags);
     json_release(value);
     if (text != NULL && strstr(text, "\\u0001lost") != NULL) {

@@ -4,6 +4,7 @@
  */
 #include "control/control.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -272,6 +273,20 @@ static double process_status(const char *name)
     return found == NULL ? 0 : strtod(found + strlen(name), NULL);
 }
 
+/* What /proc/self/fd lists; its own descriptor is one of them. */
+static uint32_t open_descriptors(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    uint32_t count = 0;
+    while (directory != NULL && readdir(directory) != NULL) {
+        count++;
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+    return count < 3 ? 0 : count - 3; /* less ".", ".." and the listing itself */
+}
+
 static uint64_t logs_dropped(const struct control *control)
 {
     uint64_t dropped = 0;
@@ -326,6 +341,8 @@ uint32_t control_gauges(const struct control *control, struct stats_gauge *ret_g
     GAUGE("process_resident_memory_bytes", "Resident memory.", process_status("VmRSS:") * 1024);
     GAUGE("process_virtual_memory_bytes", "Virtual memory.", process_status("VmSize:") * 1024);
     GAUGE("process_threads", "Threads.", process_status("Threads:"));
+    GAUGE("process_open_fds", "Open descriptors.", open_descriptors());
+    GAUGE("process_start_time_seconds", "Wall clock at the start.", control->started_at_seconds);
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     GAUGE("process_max_fds", "Limit of open descriptors.", limit.rlim_cur);
@@ -609,6 +626,26 @@ static bool load_first(struct control *control)
     return is_applied;
 }
 
+/* Paths of the command line that must be there from the start; a line says which is not. */
+static bool are_paths_usable(const struct options *options)
+{
+    int fd = open(options->config, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        log_line(NULL, LOG_ERROR,
+                 "msg=\"cannot open the directory\" flag=--config path=%s reason=\"%s\"",
+                 options->config, strerror(errno));
+        return false;
+    }
+    close(fd);
+    if (options->pod_labels != NULL && access(options->pod_labels, R_OK) != 0) {
+        log_line(NULL, LOG_ERROR,
+                 "msg=\"cannot read the file\" flag=--pod-labels path=%s reason=\"%s\"",
+                 options->pod_labels, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
 /* Not yet served by this version, and not to be ignored in silence. */
 static bool refuse_unserved(const struct options *options)
 {
@@ -679,7 +716,7 @@ static bool open_signals(struct control *control)
 static bool start(struct control *control, struct startup_listeners *listeners)
 {
     control->exit_status = EXIT_STATUS_ENVIRONMENT;
-    if (!open_signals(control) || !choose_backend(control)) {
+    if (!are_paths_usable(control->options) || !open_signals(control) || !choose_backend(control)) {
         return false;
     }
     struct error error = open_io(control);
@@ -689,6 +726,7 @@ static bool start(struct control *control, struct startup_listeners *listeners)
         return false;
     }
     control->started_ns = io_now_exact(control->io);
+    control->started_at_seconds = (uint64_t)time(NULL);
     on_date_timer(&control->date_timer);
     control->workers_count = 0; /* nobody to publish to yet */
     if (!load_first(control)) {
@@ -736,7 +774,11 @@ static void finish(struct control *control)
 {
     for (uint32_t i = 0; i < control->workers_count; i++) {
         if (control->workers[i] != NULL) {
-            worker_stop(control->workers[i]);
+            if (control->exit_status == EXIT_STATUS_CUT_OFF) {
+                worker_cut_off(control->workers[i]);
+            } else {
+                worker_stop(control->workers[i]);
+            }
         }
     }
     for (uint32_t i = 0; i < control->workers_count; i++) {

@@ -69,6 +69,7 @@ struct control {
     enum control_state state;
     uint64_t drain_deadline_ns;
     uint64_t started_ns;
+    uint64_t started_at_seconds; /* wall clock */
     enum exit_status exit_status;
     char date[32];
 };

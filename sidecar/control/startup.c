@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -18,6 +19,7 @@ enum {
     WORKER_CONNECTIONS_MAX = 50000,
     DESCRIPTORS_OF_OURS = 24, /* rings, listeners, standard streams, inotify, admin clients */
     DESCRIPTORS_SPARE = 256,
+    ADDRESS_TRIES = 30, /* 10 ms apart */
 };
 
 /* The addresses that are this pod: --pod-ip, else what the network namespace has. */
@@ -102,11 +104,26 @@ static bool has_service(const struct options_listen *listen, const struct addres
     return address_equal(&listen->address, address);
 }
 
+/*
+ * A listening descriptor. A process that was killed a moment ago may still hold its addresses: the
+ * kernel takes its rings apart by and by. So "in use" is believed only when it lasts.
+ */
+static struct error listen_patiently(const struct io_listen_options *options, int *ret_fd)
+{
+    static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    struct error error = io_listen_socket(options, ret_fd);
+    for (int tries = 0; error.detail == EADDRINUSE && tries < ADDRESS_TRIES; tries++) {
+        nanosleep(&pause, NULL);
+        error = io_listen_socket(options, ret_fd);
+    }
+    return error;
+}
+
 /* Open one listening descriptor, saying why not. */
 static bool open_listener(const struct address *address, const char *flag, int *ret_fd)
 {
     struct io_listen_options options = {.address = *address, .is_v6_only = true};
-    struct error error = io_listen_socket(&options, ret_fd);
+    struct error error = listen_patiently(&options, ret_fd);
     if (!error_is(error)) {
         return true;
     }
@@ -177,7 +194,7 @@ static bool add_pair(struct startup_listeners *listeners, enum listener_kind kin
     }
     struct io_listen_options options = {.address = v6, .is_v6_only = true};
     int fd = -1;
-    struct error error = io_listen_socket(&options, &fd);
+    struct error error = listen_patiently(&options, &fd);
     if (error_is(error)) {
         log_line(NULL, LOG_WARNING, "msg=\"no IPv6 listener\" flag=%s reason=\"%s\"", flag,
                  strerror(error.detail));
@@ -217,7 +234,7 @@ bool startup_health_listener(uint16_t port, int *ret_fd)
     /* One socket for both families where there is IPv6: the kubelet comes from outside. */
     struct io_listen_options any = {.is_v6_only = false};
     error_ignore(address_parse_ip(BYTES("::"), port, &any.address)); /* a constant */
-    if (!error_is(io_listen_socket(&any, ret_fd))) {
+    if (!error_is(listen_patiently(&any, ret_fd))) {
         return true;
     }
     struct address v4;

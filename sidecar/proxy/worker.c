@@ -384,7 +384,7 @@ static void on_stop_timer(struct io_timer *timer)
 /* Did all that is open on `downstream` begin after the drain was found to be over? */
 static bool is_young(const struct worker *worker, const struct downstream *downstream)
 {
-    if (!worker->is_draining) {
+    if (!worker->is_draining || worker->is_cut_off) {
         return false;
     }
     uint64_t now_ns = io_now(worker->io);
@@ -426,6 +426,18 @@ static void close_all(struct worker *worker)
 static void on_stop(struct io_message *message)
 {
     close_all(take_order(message).worker);
+}
+
+static void on_cut_off(struct io_message *message)
+{
+    struct worker *worker = take_order(message).worker;
+    worker->is_cut_off = true;
+    close_all(worker);
+}
+
+void worker_cut_off(struct worker *worker)
+{
+    give_order(worker, on_cut_off, NULL);
 }
 
 void worker_stop(struct worker *worker)

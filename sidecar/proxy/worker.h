@@ -91,6 +91,9 @@ void worker_drain(struct worker *worker);
 
 /* Close everything at once and end the thread. worker_join waits for it and frees the worker. */
 void worker_stop(struct worker *worker);
+
+/* The same without mercy for what is open: the drain's deadline, or a second signal. */
+void worker_cut_off(struct worker *worker);
 void worker_join(struct worker *worker);
 
 /* Exchanges and opaque connections that are open: 0 ends a drain. Any thread, relaxed. */

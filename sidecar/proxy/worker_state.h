@@ -91,6 +91,7 @@ struct worker {
     char date[HTTP1_DATE_BYTES + 1]; /* now, for the codecs */
     struct io_task sweep_task;
     bool is_draining;
+    bool is_cut_off;        /* stopping at once: nothing that is open gets a moment */
     uint64_t drain_idle_ns; /* when idle connections are closed; 0: they were */
     bool is_stopping;
     struct worker_thread *thread; /* owned; NULL: turned by a test */
