@@ -110,7 +110,7 @@ static bool has_service(const struct options_listen *listen, const struct addres
  */
 static struct error listen_patiently(const struct io_listen_options *options, int *ret_fd)
 {
-    static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    static const struct timespec pause = {.tv_nsec = 10000000};
     struct error error = io_listen_socket(options, ret_fd);
     for (int tries = 0; error.detail == EADDRINUSE && tries < ADDRESS_TRIES; tries++) {
         nanosleep(&pause, NULL);
