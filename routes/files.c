@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 
 enum {
     NAMES_MAX = 10000,
+    PATH_BYTES_MAX = 2048,
     TRIES_MAX = 5, /* swaps in a row that we follow */
     NAMES_ARENA_BYTES_MAX = 16 << 20,
 };
@@ -221,6 +223,39 @@ static int open_below(int directory_fd, const char *name)
     return fd;
 }
 
+/* Where an open descriptor is, as the kernel writes it; false when that does not fit. */
+static bool path_of(int fd, char *path, size_t size)
+{
+    char link[64];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, size - 1);
+    if (length <= 0 || (size_t)length >= size - 1) {
+        return false;
+    }
+    path[length] = '\0';
+    return true;
+}
+
+/* A link that was followed out of `directory_fd` by an absolute path: fine when it came back in. */
+static int open_returning(int directory_fd, const char *name)
+{
+    char directory[PATH_BYTES_MAX];
+    char path[PATH_BYTES_MAX];
+    int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return -1;
+    }
+    bool is_known =
+        path_of(directory_fd, directory, sizeof(directory)) && path_of(fd, path, sizeof(path));
+    size_t size = is_known ? strlen(directory) : 0;
+    if (is_known && strncmp(path, directory, size) == 0 && path[size] == '/') {
+        return fd;
+    }
+    close(fd);
+    errno = EXDEV;
+    return -1;
+}
+
 /*
  * Open `name`. In a mount of Kubernetes it is a link to "..data/NAME": then it is read from
  * `data_fd`, the directory that
@@ -235,7 +270,8 @@ static int open_name(int directory_fd, int data_fd, const char *name)
         target[size] = '\0';
         return open_below(data_fd, target + strlen(prefix));
     }
-    return open_below(directory_fd, name);
+    int fd = open_below(directory_fd, name);
+    return fd < 0 && errno == EXDEV ? open_returning(directory_fd, name) : fd;
 }
 
 /* One try at a directory. `is_again`: a name went away meanwhile; drop what was read and try again.

@@ -318,6 +318,13 @@ Test(load, follows_a_volume_of_kubernetes_and_no_other_link)
     cr_assert(!error_is(scratch.error));
     cr_assert_eq(route_config_stats(scratch.config).objects, 1);
 
+    /* An absolute link that comes back in is as good. */
+    unlink(path);
+    snprintf(target, sizeof(target), "%s/..v1/a.yaml", scratch.directory);
+    cr_assert_eq(symlink(target, path), 0);
+    scratch_load(&scratch);
+    cr_assert(!error_is(scratch.error));
+
     snprintf(path, sizeof(path), "%s/b.yaml", scratch.directory);
     cr_assert_eq(symlink("/etc/passwd", path), 0);
     scratch_load(&scratch);
