@@ -119,11 +119,6 @@ static struct builder_result *load(struct builder *builder, void *argument)
         result->outcome = BUILDER_REFUSED;
         return result;
     }
-    if (builder->config != NULL && strcmp(route_config_hash(builder->config), result->hash) == 0) {
-        result->outcome = BUILDER_UNCHANGED;
-        route_config_unref(config);
-        return result;
-    }
     result->error =
         snapshot_create(route_config_ref(config), builder->generation + 1, &result->snapshot);
     if (error_is(result->error)) {

@@ -56,7 +56,6 @@ struct control {
     struct server *admin;
     struct io_watch signals;
     int signal_fd;
-    bool is_signals_closed;
     struct io_timer log_timer;
     struct io_timer date_timer;
     struct io_timer drain_timer;
