@@ -12,6 +12,8 @@
 #include "base/json.h"
 #include "cli/explanation.h"
 #include "control/admin_workers.h"
+#include "control/gauges.h"
+#include "control/interception.h"
 #include "routes/explain.h"
 
 enum {
@@ -133,7 +135,7 @@ static const char *interception_name(enum control_interception interception)
 static struct json *json_notices(const struct control *control)
 {
     struct json *list = json_new_array();
-    if (control_is_bypassed(control)) {
+    if (interception_is_bypassed(control)) {
         json_push(
             list,
             json_new_text(
@@ -285,7 +287,7 @@ static void get_stats(const struct admin_call *admin, const struct message_head 
     (void)head;
     const struct control *control = admin->control;
     struct stats_gauge gauges[64];
-    uint32_t count = control_gauges(control, gauges, sizeof(gauges) / sizeof(gauges[0]));
+    uint32_t count = gauges_collect(control, gauges, sizeof(gauges) / sizeof(gauges[0]));
     struct stats_text text = {0};
     stats_write_prometheus(control->stats, control->workers_count, gauges, count, &text);
     if (admin->is_text || text.is_failed) {

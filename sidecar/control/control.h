@@ -63,7 +63,6 @@ struct control {
     struct io_timer probe_timer;
     struct io_socket probe_socket;
     bool is_probe_open;
-    bool is_probe_passed;
     enum control_interception interception;
     enum control_state state;
     uint64_t drain_deadline_ns;
@@ -81,17 +80,6 @@ void control_drain(struct control *control);
 
 /* Why the proxy is not ready, one reason a line, into `text`; returns their number. */
 uint32_t control_not_ready(const struct control *control, char *text, size_t size);
-
-/*
- * Endpoints are dialled, never a ClusterIP: what a socket-level load balancer such as Cilium's
- * leaves of a connection when it rewrites addresses before the redirection sees them. Routes then
- * never apply (design 6).
- */
-bool control_is_bypassed(const struct control *control);
-
-/* Metrics that control knows by itself; returns how many, at most `max`. */
-uint32_t control_gauges(const struct control *control, struct stats_gauge *ret_gauges,
-                        uint32_t max);
 
 /* Put the log level of the options back at `until_ns`; CLOCK_NEVER: keep the present one. */
 void control_restore_level_at(struct control *control, uint64_t until_ns);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "control/gauges.h"
 
 enum {
     LIVE_SECONDS = 5, /* a worker that has not turned for this long is stuck */
@@ -102,7 +103,7 @@ static void handle_live(struct server_call *call, struct control *control)
 static void handle_metrics(struct server_call *call, struct control *control)
 {
     struct stats_gauge gauges[64];
-    uint32_t count = control_gauges(control, gauges, sizeof(gauges) / sizeof(gauges[0]));
+    uint32_t count = gauges_collect(control, gauges, sizeof(gauges) / sizeof(gauges[0]));
     struct stats_text text = {0};
     stats_write_prometheus(control->stats, control->workers_count, gauges, count, &text);
     if (text.is_failed) {
