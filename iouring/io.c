@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "iouring/io_driver.h"
 #include "iouring/io_splice.h"
+#include "iouring/io_unread.h"
 #include "iouring/mailbox.h"
 #include "iouring/timer.h"
 
@@ -257,6 +258,7 @@ void io_note_receive_ended(struct io_socket *socket)
     }
     socket->receive_state = IO_DIRECTION_ENDED;
     raise_event(socket, IO_EVENT_RECEIVE_ENDED);
+    io_mark_dirty(socket);
 }
 
 void io_note_receive_stopped(struct io_socket *socket, int error_number)
@@ -365,9 +367,10 @@ static void socket_open(struct io_socket *socket, struct io *io, int fd, io_sock
     list_init(&socket->dirty);
     list_init(&socket->holding);
     list_init(&socket->starved);
-    struct io_op *ops[] = {&socket->receive_op, &socket->send_op,  &socket->connect_op,
-                           &socket->cancel_op,  &socket->close_op, &socket->poll_in_op,
-                           &socket->poll_out_op};
+    list_init(&socket->unread);
+    struct io_op *ops[] = {&socket->receive_op,  &socket->send_op,  &socket->connect_op,
+                           &socket->cancel_op,   &socket->close_op, &socket->poll_in_op,
+                           &socket->poll_out_op, &socket->error_op};
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         ops[i]->owner = socket;
     }
@@ -383,6 +386,7 @@ struct error io_socket_adopt(struct io_socket *socket, struct io *io, int fd, io
         return error;
     }
     list_append(&io->open_sockets, &socket->open);
+    io_mark_dirty(socket);
     return OK;
 }
 
@@ -441,6 +445,7 @@ static void start_closing(struct io_socket *socket, bool is_reset)
     socket->is_starved = false;
     list_remove(&socket->ready);
     list_remove(&socket->starved);
+    io_unread_stop(socket);
     pump_unlink(socket);
     buffer_clear(&socket->received);
     io_mark_dirty(socket); /* send_queue stays: the kernel may be reading it */
@@ -606,6 +611,7 @@ static void flush_socket(struct io_socket *socket)
     }
     flush_send(socket);
     flush_receive(socket);
+    io_unread_update(socket);
 }
 
 static void flush_listener(struct io_listener *listener)
@@ -1066,7 +1072,7 @@ static void init_lists(struct io *io)
         &io->ready_sockets,     &io->ready_listeners, &io->ready_watches, &io->open_sockets,
         &io->open_listeners,    &io->open_watches,    &io->dirty,         &io->dirty_listeners,
         &io->dirty_watches,     &io->holding,         &io->tasks,         &io->starved_sockets,
-        &io->starved_listeners, &io->ready_splices,
+        &io->starved_listeners, &io->ready_splices,   &io->unread_new,    &io->unread_old,
     };
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
@@ -1209,6 +1215,7 @@ void io_for_each_op(const struct io *io, io_op_line_fn line, void *argument)
         {"close", offsetof(struct io_socket, close_op)},
         {"poll in", offsetof(struct io_socket, poll_in_op)},
         {"poll out", offsetof(struct io_socket, poll_out_op)},
+        {"poll error", offsetof(struct io_socket, error_op)},
     };
     static const struct op_place of_listener[] = {
         {"accept", offsetof(struct io_listener, accept_op)},

@@ -181,7 +181,11 @@ struct io_op {
     bool is_in_kernel;
 };
 
-_Static_assert(sizeof(struct io_op) == 16, "a connection has fourteen of these");
+_Static_assert(sizeof(struct io_op) == 16, "a connection has sixteen of these");
+
+enum {
+    IO_UNREAD_TICK_MS = 100
+};
 
 enum io_direction_state {
     IO_DIRECTION_OPEN,
@@ -200,6 +204,7 @@ struct io_socket {
     struct list open;    /* all sockets of the thread */
     struct list dirty;   /* has something to submit at the end of the turn */
     struct list holding; /* may hold lent blocks */
+    struct list unread;  /* nothing is received from it lately */
     int fd;
     uint32_t events;    /* recorded, not yet delivered */
     struct error error; /* of IO_EVENT_FAILED */
@@ -229,6 +234,8 @@ struct io_socket {
     bool is_failure_pending; /* a send failed; reported when the receive is over */
     bool is_unlend_wanted;   /* copy what is queued as soon as the kernel lets go of it */
     bool is_cancel_sent;     /* the driver's: one cancel for all ops of a closing socket */
+    bool is_unread;          /* nothing was received for so long that an error is a failure */
+    bool is_error_seen;      /* the connection is broken; a receive may still find bytes */
     uint16_t ops_in_kernel;
     struct io_op receive_op;
     struct io_op send_op;
@@ -237,6 +244,7 @@ struct io_socket {
     struct io_op close_op;
     struct io_op poll_in_op;
     struct io_op poll_out_op;
+    struct io_op error_op;
     struct io_splice *splice; /* owned: of a pump from here that moves bulk inside the kernel */
     uint64_t bulk_bytes;      /* pumped in large pieces without a break */
     bool is_splice_refused;
@@ -266,9 +274,12 @@ FALLIBLE io_socket_connect(struct io_socket *socket, struct io *io, const struct
 
 /*
  * Allow `bytes` more to be received. The credit is used up by what arrives; without credit nothing
- * is read and the peer's window closes. A received end or failure is seen only while some credit is
- * left or a read was armed; keep at least one byte of credit where that matters. May be overrun by
- * what the kernel had on the way (bounded by the pool).
+ * is read and the peer's window closes. The peer's end is seen only while some credit is left or a
+ * read was armed; keep at least one byte of credit where that matters. A reset, or any other error
+ * of the connection, is seen behind the last byte while there is credit; when nothing was received
+ * for IO_UNREAD_TICK_MS to twice that, for whatever reason, it is IO_EVENT_FAILED at once, and the
+ * bytes before it are lost. A mere end (FIN) is none. May be overrun by what the kernel had on the
+ * way (bounded by the pool).
  */
 void io_receive_grant(struct io_socket *socket, uint64_t bytes);
 

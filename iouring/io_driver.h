@@ -71,6 +71,15 @@ struct io_driver {
      */
     void (*poll)(struct io_socket *socket, bool is_out);
 
+    /*
+     * From now on until it is closed tell, by io_note_error_seen, when the connection of an open
+     * socket breaks, or that it did; not that the peer ended. io_note_error_watch_stopped when that
+     * ends early. NULL where that is always told.
+     */
+    void (*error_watch)(struct io_socket *socket);
+    /* The errno that the connection broke with, which nobody else will see then; 0 if none. */
+    int (*take_error)(struct io_socket *socket);
+
     void (*listener_arm)(
         struct io_listener *listener); /* -> io_note_accepted.., io_note_accept_stopped */
     void (*listener_disarm)(struct io_listener *listener); /* -> io_note_accept_stopped */
@@ -107,6 +116,10 @@ void io_note_sent(struct io_socket *socket, uint32_t size);
  */
 void io_note_failed(struct io_socket *socket, int error_number);
 void io_note_closed(struct io_socket *socket);
+/* The connection is broken. A receive may find bytes, and will find the error after them. */
+void io_note_error_seen(struct io_socket *socket);
+/* What driver->error_watch started is over, by itself. */
+void io_note_error_watch_stopped(struct io_socket *socket);
 /* What driver->poll was asked for; also when it is not known which of the two. */
 void io_note_pollable(struct io_socket *socket, bool is_out);
 void io_note_accepted(struct io_listener *listener, int fd);
@@ -169,12 +182,15 @@ struct io {
     struct list starved_sockets;
     struct list starved_listeners;
     struct list ready_splices;
+    struct list unread_new; /* sockets: nothing is received since the last tick of unread_timer */
+    struct list unread_old; /* since the one before */
     struct list tasks;
     struct io_accepted *accepted; /* owned: a queue from accepted_first to accepted_count */
     uint32_t accepted_first;
     uint32_t accepted_count;
     uint32_t accepted_capacity;
-    struct io_timer accept_timer;           /* tries exhausted listeners again */
+    struct io_timer accept_timer; /* tries exhausted listeners again */
+    struct io_timer unread_timer;
     struct io_timers *timers;               /* owned */
     struct io_mailbox *mailbox;             /* owned */
     struct io_message *messages;            /* taken from the mailbox, not yet run */

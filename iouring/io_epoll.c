@@ -360,6 +360,9 @@ static void note_socket_events(struct io_socket *socket, uint32_t events)
     if ((events & EPOLLOUT) != 0) {
         socket->driver_bits |= BIT_WRITABLE;
     }
+    if ((events & EPOLLERR) != 0 && !socket->is_connecting) {
+        io_note_error_seen(socket);
+    }
     note_polls(socket);
     update_work(socket);
 }
@@ -652,6 +655,7 @@ const struct io_driver *io_epoll_driver(void)
         .send_end = end_sending,
         .socket_close = close_socket,
         .poll = poll_socket,
+        .take_error = io_os_take_error,
         .listener_arm = arm_listener,
         .listener_disarm = disarm_listener,
         .listener_close = close_listener,

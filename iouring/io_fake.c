@@ -159,6 +159,7 @@ struct io_fake_peer {
     bool is_armed;
     bool is_disarm_wanted;
     uint64_t armed_credit;
+    bool is_error_watched;
     bool is_send_whole;
     bool is_send_cancelled;
     struct bytes sending[SEND_SLICES_MAX]; /* what the kernel reads from until the send is over */
@@ -173,6 +174,7 @@ struct io_fake_peer {
 
     bool is_connect_due;
     bool is_arrive_due;
+    bool is_error_due;
     bool is_receive_due;
     bool is_send_due;
     bool is_deliver_due;
@@ -329,6 +331,7 @@ static void check_peer(const struct io_fake_peer *peer)
         CHECK(socket->received_bytes == peer->socket_taken);
         CHECK(socket->sent_bytes + peer->send_done == peer->socket_sent);
         CHECK(socket->receive_op.is_in_kernel == peer->is_armed);
+        CHECK(socket->error_op.is_in_kernel == peer->is_error_watched);
         CHECK(socket->send_op.is_in_kernel == (socket->send_in_flight != 0));
         CHECK(socket->send_queue.size >= peer->send_wanted);
     }
@@ -721,6 +724,40 @@ static void disarm_receive(struct io_socket *socket)
     soon(peer, &peer->is_receive_due, receive_step);
 }
 
+/* What is watched may have broken; or the watch ends by itself, as a multishot does. */
+static void error_step(void *argument)
+{
+    struct io_fake_peer *peer = argument;
+    peer->is_error_due = false;
+    if (!peer->is_error_watched || peer->is_closing) {
+        return;
+    }
+    if (chance(peer->world, peer->world->faults.receive_ended_percent)) {
+        peer->is_error_watched = false;
+        io_op_finish(peer->socket->io, &peer->socket->error_op);
+        io_note_error_watch_stopped(peer->socket);
+    } else if (peer->is_reset_arrived && !peer->is_error_taken) {
+        io_note_error_seen(peer->socket);
+    }
+}
+
+static void watch_for_error(struct io_socket *socket)
+{
+    struct io_fake_peer *peer = peer_of(socket);
+    CHECK(!peer->is_error_watched && !peer->is_closing && !peer->is_connect_pending);
+    peer->is_error_watched = true;
+    io_op_begin(socket->io, &socket->error_op);
+    soon(peer, &peer->is_error_due, error_step);
+}
+
+static int take_error(struct io_socket *socket)
+{
+    struct io_fake_peer *peer = peer_of(socket);
+    bool is_left = peer->is_reset_arrived && !peer->is_error_taken;
+    peer->is_error_taken |= is_left;
+    return is_left ? ECONNRESET : 0;
+}
+
 /* The script's bytes and its FIN reach the socket. */
 static void arrive_step(void *argument)
 {
@@ -766,6 +803,7 @@ static void reset_step(void *argument)
     }
     soon(peer, &peer->is_receive_due, receive_step);
     soon(peer, &peer->is_send_due, send_step);
+    soon(peer, &peer->is_error_due, error_step);
 }
 
 /* ---- closing ---- */
@@ -797,6 +835,9 @@ static bool end_one_op(struct io_fake_peer *peer)
         stop_receive(peer, ECANCELED);
     } else if (is_sending) {
         finish_send(peer, coin(peer->world) ? 0 : EPIPE);
+    } else if (peer->is_error_watched) {
+        peer->is_error_watched = false;
+        io_op_finish(socket->io, &socket->error_op);
     } else {
         return false;
     }
@@ -1438,6 +1479,8 @@ static const struct io_driver fake_driver = {
     .send_cancel = cancel_send,
     .send_end = end_send,
     .socket_close = close_socket,
+    .error_watch = watch_for_error,
+    .take_error = take_error,
     .listener_arm = arm_listener,
     .listener_disarm = disarm_listener,
     .listener_close = close_listener,

@@ -920,6 +920,27 @@ Test(io_fake, says_what_is_left_at_the_end)
     close_stage(stage);
 }
 
+Test(io_fake, tells_a_reset_but_no_end_where_nothing_is_received)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct stage *stage = make_stage(seed, true);
+        struct io_fake_peer *peer = connect_client(stage, NULL);
+        struct probe *probe = &stage->probes[0];
+        io_fake_send(peer, BYTES("nobody receives this"));
+        if (seed % 2 == 0) {
+            io_fake_send_end(peer);
+        }
+        io_fake_run_for(stage->io, 60 * CLOCK_NS_PER_S);
+        cr_assert_eq(probe->seen, 0, "seed %d", (int)seed);
+        io_fake_reset(peer);
+        io_fake_run_for(stage->io, CLOCK_NS_PER_S);
+        cr_assert_neq(probe->seen & IO_EVENT_FAILED, 0, "seed %d", (int)seed);
+        cr_assert_eq(probe->error.code, ERROR_RESET);
+        cr_assert_eq(probe->socket.received_bytes, 0);
+        close_stage(stage);
+    }
+}
+
 Test(io_fake, receives_no_more_than_was_granted_where_the_kernel_has_credit)
 {
     for (uint64_t seed = 0; seed < 100; seed++) {

@@ -142,6 +142,13 @@ bool io_os_is_end_a_reset(const struct io_socket *socket)
            info.tcpi_state == TCP_CLOSE;
 }
 
+int io_os_take_error(struct io_socket *socket)
+{
+    int number = 0;
+    socklen_t size = sizeof(number);
+    return getsockopt(socket->fd, SOL_SOCKET, SO_ERROR, &number, &size) == 0 ? number : errno;
+}
+
 uint64_t io_os_now(const struct io *io)
 {
     (void)io;

@@ -48,5 +48,8 @@ enum {
  */
 bool io_os_is_end_a_reset(const struct io_socket *socket);
 
+/* The error of the connection, and none afterwards: 0. */
+int io_os_take_error(struct io_socket *socket);
+
 /* CLOCK_MONOTONIC. */
 uint64_t io_os_now(const struct io *io);

@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "iouring/io_os.h"
+#include "iouring/io_unread.h"
 
 enum {
     PIPE_BYTES = 256 << 10, /* also what a stalled reader can pin */
@@ -233,12 +234,16 @@ static void step(struct io_splice *bulk)
         return;
     }
     uint64_t moved = move(bulk);
+    if (moved > 0 || bulk->held == 0) {
+        io_unread_stop(from);
+    }
     if (to->send_state != IO_DIRECTION_OPEN) {
         io_splice_stop(from); /* its failure is on its way to the owner */
     } else if (moved >= STEP_BYTES) {
         io_splice_ready(from);
     } else if (bulk->held > 0) {
         wait_for_target(bulk, to);
+        io_mark_dirty(from); /* which nothing is received from meanwhile */
     } else if (bulk->is_read_over) {
         int error_number = bulk->read_error;
         io_splice_stop(from);
@@ -292,6 +297,11 @@ void io_splice_stop(struct io_socket *from)
 bool io_splice_holds(const struct io_socket *from)
 {
     return from->splice != NULL && from->splice->held > 0;
+}
+
+int io_splice_read_error(const struct io_socket *from)
+{
+    return from->splice == NULL ? 0 : from->splice->read_error;
 }
 
 void io_splice_ready(struct io_socket *from)

@@ -17,6 +17,10 @@ void io_splice_stop(struct io_socket *from);
 /* Bytes wait in the pipe: the target's end must wait for them. */
 bool io_splice_holds(const struct io_socket *from);
 
+/* The errno that the source broke with, while what came before still waits for the target; else 0.
+ */
+int io_splice_read_error(const struct io_socket *from);
+
 /* Something can be moved again: in this turn or the next one. */
 void io_splice_ready(struct io_socket *from);
 

@@ -474,6 +474,166 @@ Test(io, shows_no_clean_end_when_a_waiting_send_is_reset)
     on_each(reset_while_sending, io_options_default());
 }
 
+/* ---- connections that nothing is received from ---- */
+
+enum {
+    PROMPT_MS = 5000, /* on a machine with other work; the promise is a few ticks */
+    TICKS_MS = 3 * IO_UNREAD_TICK_MS,
+};
+
+static void pass_time(struct world *world, uint64_t span_ms)
+{
+    uint64_t end_ns = io_now_exact(world->io) + span_ms * CLOCK_NS_PER_MS;
+    while (io_now_exact(world->io) < end_ns) {
+        cr_assert(!error_is(io_turn(world->io, end_ns)));
+    }
+}
+
+/* The peer of `end` has just reset the connection. */
+static void await_reset(struct world *world, const struct end *end, const char *what)
+{
+    uint64_t begin_ns = io_now_exact(world->io);
+    TURN_UNTIL(world, (end->seen & IO_EVENT_FAILED) != 0);
+    uint64_t span_ns = io_now_exact(world->io) - begin_ns;
+    cr_assert_eq(end->socket.error.code, ERROR_RESET, "%s: %s", what,
+                 error_text(end->socket.error.code));
+    cr_assert_lt(span_ns, PROMPT_MS * CLOCK_NS_PER_MS, "%s", what);
+}
+
+/* How an end comes to be without a receive, before its peer resets the connection. */
+struct unread_row {
+    const char *what;
+    uint64_t credit;   /* of the end that is reset */
+    uint64_t bytes;    /* that its peer sends before */
+    uint64_t to_send;  /* that the end has for its peer, which reads nothing */
+    bool is_ended;     /* by its peer, before */
+    bool is_end_shown; /* and it was received */
+    bool is_end_sent;  /* by the end */
+};
+
+static const struct unread_row unread_rows[] = {
+    {.what = "nothing was ever granted"},
+    {.what = "bytes wait for a grant", .bytes = 5000},
+    {.what = "bytes and an end wait for a grant", .bytes = 5000, .is_ended = true},
+    {.what = "the credit is used up", .credit = 10, .bytes = 5000},
+    {.what = "the peer has ended",
+     .credit = CREDIT,
+     .bytes = 10,
+     .is_ended = true,
+     .is_end_shown = true},
+    {.what = "our direction has ended", .bytes = 5000, .is_end_sent = true},
+    {.what = "a send waits", .bytes = 5000, .to_send = 4 << 20},
+};
+
+enum {
+    UNREAD_ROWS = sizeof(unread_rows) / sizeof(unread_rows[0])
+};
+
+/* Returns the end that is accepted; its peer is the end before it. */
+static struct end *make_unread(struct world *world, const struct unread_row *row)
+{
+    world->accepted = 0;
+    world->accepted_credit = row->credit;
+    world->accepted_to_send = row->to_send;
+    world->is_accepted_ended = row->is_end_sent;
+    struct end *client = connect_end(world, MANNER_KEEP, 0);
+    client->to_send = row->bytes;
+    client->is_end_after_sending = row->is_ended;
+    send_pattern(client);
+    TURN_UNTIL(world, world->accepted == 1 && client->socket.sent_bytes == row->bytes);
+    struct end *end = world->last_accepted;
+    TURN_UNTIL(world, !row->is_end_shown || (end->seen & IO_EVENT_RECEIVE_ENDED) != 0);
+    return end;
+}
+
+static void reset_unread(struct world *world)
+{
+    world->manner = MANNER_KEEP;
+    world->kernel_bytes = 64 << 10;
+    for (int is_early = 0; is_early < 2; is_early++) {
+        struct end *ends[UNREAD_ROWS];
+        for (int i = 0; i < UNREAD_ROWS; i++) {
+            ends[i] = make_unread(world, &unread_rows[i]);
+        }
+        uint64_t turns = io_counters_of(world->io)->turns;
+        pass_time(world, is_early ? 0 : TICKS_MS);
+        cr_assert_lt(io_counters_of(world->io)->turns - turns, 40, "it spins");
+        for (int i = 0; i < UNREAD_ROWS; i++) {
+            cr_assert_eq(ends[i]->seen & IO_EVENT_FAILED, 0, "%s: it is whole",
+                         unread_rows[i].what);
+        }
+        for (int i = 0; i < UNREAD_ROWS; i++) {
+            io_abort(&(ends[i] - 1)->socket);
+            await_reset(world, ends[i], unread_rows[i].what);
+            cr_assert_eq((ends[i]->seen & IO_EVENT_RECEIVE_ENDED) != 0, unread_rows[i].is_end_shown,
+                         "%s", unread_rows[i].what);
+        }
+    }
+}
+
+Test(io, tells_a_reset_from_an_end_without_receiving)
+{
+    on_each(reset_unread, io_options_default());
+}
+
+static void reset_under_a_slow_reader(struct world *world)
+{
+    /* Without credit, but not for long: what came before the reset is received first. */
+    world->manner = MANNER_KEEP;
+    world->accepted_credit = 10;
+    bool is_seen = false;
+    for (int i = 0; i < 100 && !is_seen; i++) {
+        world->accepted = 0;
+        struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+        client->to_send = 5000;
+        send_pattern(client);
+        TURN_UNTIL(world, client->socket.sent_bytes == 5000 && world->accepted == 1);
+        struct end *end = world->last_accepted;
+        uint64_t begin_ns = io_now_exact(world->io);
+        TURN_UNTIL(world, end->socket.received.size == 10);
+        io_abort(&client->socket);
+        TURN_UNTIL(world, client->is_closed);
+        end->manner = MANNER_SINK;
+        io_receive_grant(&end->socket, CREDIT);
+        TURN_UNTIL(world, (end->seen & IO_EVENT_FAILED) != 0);
+        /* A turn that was late says nothing. */
+        is_seen = io_now_exact(world->io) - begin_ns < IO_UNREAD_TICK_MS * CLOCK_NS_PER_MS;
+        cr_assert(!is_seen || end->socket.received_bytes == 5000);
+        cr_assert_eq(end->socket.error.code, ERROR_RESET);
+    }
+    cr_assert(is_seen);
+}
+
+Test(io, receives_what_came_before_a_reset_when_it_is_only_slow)
+{
+    on_each(reset_under_a_slow_reader, io_options_default());
+}
+
+static void talk(struct world *world)
+{
+    /* As a proxy does all day: no op but those for the bytes. */
+    world->manner = MANNER_ECHO;
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    for (int i = 0; i < 2; i++) {
+        for (int j = 0; j < 500; j++) {
+            client->to_send += 100;
+            send_pattern(client);
+            TURN_UNTIL(world, client->taken == client->to_send);
+        }
+        pass_time(world, TICKS_MS);
+        cr_assert(!client->socket.error_op.is_in_kernel);
+        cr_assert(!world->last_accepted->socket.error_op.is_in_kernel);
+    }
+    uint64_t completions = io_counters_of(world->io)->completions;
+    pass_time(world, TICKS_MS);
+    cr_assert_eq(io_counters_of(world->io)->completions, completions);
+}
+
+Test(io, watches_nothing_that_is_received_from)
+{
+    on_each(talk, io_options_default());
+}
+
 static void credit(struct world *world)
 {
     struct end *client = connect_end(world, MANNER_KEEP, 10);
@@ -931,6 +1091,40 @@ Test(io, reports_a_reset_through_a_pump_as_one)
     on_each(pump_broken, io_options_default());
 }
 
+static void reset_stalled_pump(struct world *world)
+{
+    /* The target reads nothing and the pipe is full, or the window of blocks; then the source is
+     * reset, or the target is. The other one hears nothing of it by itself. */
+    world->kernel_bytes = 256 << 10;
+    for (int i = 0; i < 4; i++) {
+        bool is_spliced = i % 2 == 0;
+        bool is_source = i / 2 == 0;
+        const char *what = is_spliced ? "spliced" : "by blocks";
+        struct relay relay = relay_create(world);
+        relay.server->manner = MANNER_SINK;
+        relay.near->socket.is_splice_refused = !is_spliced;
+        relay.client->to_send += 64 << 20;
+        send_pattern(relay.client);
+        TURN_UNTIL(world, relay.server->taken > (2 << 20) &&
+                              (relay.near->socket.splice != NULL) == is_spliced);
+        relay.server->manner = MANNER_KEEP;
+        pass_time(world, TICKS_MS);
+        cr_assert_gt(io_socket_unsent(&relay.client->socket), 0);
+        cr_assert_eq(relay.near->seen & IO_EVENT_FAILED, 0);
+        io_abort(is_source ? &relay.client->socket : &relay.server->socket);
+        await_reset(world, is_source ? relay.near : relay.far, what);
+        io_abort(&relay.near->socket);
+        io_abort(&relay.far->socket);
+        TURN_UNTIL(world, relay.near->is_closed && relay.far->is_closed);
+        world->accepted = 0;
+    }
+}
+
+Test(io, reports_a_reset_of_either_end_of_a_pump_that_is_held_back)
+{
+    on_each(reset_stalled_pump, io_options_default());
+}
+
 static void pump_into_stalled(struct world *world)
 {
     /* A pump towards a reader that never reads takes in a bounded amount. */
@@ -1191,6 +1385,7 @@ Test(io, stops_receiving_by_cancelling_where_the_kernel_knows_no_credit)
     on_old_ring(large_transfer, io_options_default());
     on_old_ring(stalled_readers, small_pool(16));
     on_old_ring(pump_changing, io_options_default());
+    on_old_ring(reset_unread, io_options_default());
 }
 
 Test(io, spins_before_it_sleeps_and_misses_nothing)

@@ -52,6 +52,7 @@ enum op_kind {
     OP_DOORBELL,
     OP_POLL_IN,
     OP_POLL_OUT,
+    OP_POLL_ERROR,
 };
 
 /* What a submission points at until io_uring_enter has taken it; one for each submission entry. */
@@ -251,6 +252,22 @@ static void on_send(struct io *io, struct io_socket *socket, const struct io_uri
     }
 }
 
+/*
+ * trap: a poll wakes for a half-close, whether asked for or not, and a one-shot poll armed after it
+ * would do nothing else; a multishot one tells every change and stays
+ * (tells_a_reset_from_an_end_without_receiving).
+ */
+static void on_poll_error(struct io *io, struct io_socket *socket, const struct io_uring_cqe *cqe)
+{
+    if (cqe->res > 0 && (cqe->res & POLLERR) != 0) {
+        io_note_error_seen(socket);
+    }
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+        io_op_finish(io, &socket->error_op);
+        io_note_error_watch_stopped(socket);
+    }
+}
+
 static void on_socket_op(struct io *io, struct io_op *op, const struct io_uring_cqe *cqe)
 {
     struct io_socket *socket = op->owner;
@@ -287,6 +304,9 @@ static void on_socket_op(struct io *io, struct io_op *op, const struct io_uring_
     case OP_POLL_OUT:
         io_op_finish(io, op);
         io_note_pollable(socket, op->kind == OP_POLL_OUT);
+        break;
+    case OP_POLL_ERROR:
+        on_poll_error(io, socket, cqe);
         break;
     case OP_ACCEPT:
     case OP_LISTENER_CANCEL:
@@ -356,6 +376,7 @@ static void dispatch(struct io *io, const struct io_uring_cqe *cqe)
     case OP_CLOSE:
     case OP_POLL_IN:
     case OP_POLL_OUT:
+    case OP_POLL_ERROR:
         on_socket_op(io, op, cqe);
         break;
     case OP_ACCEPT:
@@ -569,6 +590,16 @@ static void poll_socket(struct io_socket *socket, bool is_out)
     }
     io_uring_prep_poll_add(sqe, socket->fd, is_out ? POLLOUT : POLLIN);
     submit_for_socket(socket, sqe, op, is_out ? OP_POLL_OUT : OP_POLL_IN);
+}
+
+static void watch_for_error(struct io_socket *socket)
+{
+    struct io_uring_sqe *sqe = take_submission(socket->io);
+    if (sqe == NULL) {
+        return;
+    }
+    io_uring_prep_poll_multishot(sqe, socket->fd, 0); /* errors come unasked */
+    submit_for_socket(socket, sqe, &socket->error_op, OP_POLL_ERROR);
 }
 
 static void end_sending(struct io_socket *socket)
@@ -973,6 +1004,8 @@ const struct io_driver *io_uring_driver(void)
         .socket_close = close_socket,
         .socket_close_more = close_socket_more,
         .poll = poll_socket,
+        .error_watch = watch_for_error,
+        .take_error = io_os_take_error,
         .listener_arm = arm_listener,
         .listener_disarm = disarm_listener,
         .listener_close = close_listener,

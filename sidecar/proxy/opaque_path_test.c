@@ -256,6 +256,49 @@ Test(opaque_path, passes_the_reset_of_a_server_on)
     each_seed(server_resets);
 }
 
+/* One side sends until everything is full, because the other one reads nothing, and then resets:
+ * nobody receives from it any more. */
+static void reset_when_all_is_full(uint64_t seed, bool is_client)
+{
+    static const uint8_t zeros[1 << 20];
+    struct world world;
+    struct party client = {0};
+    struct party server = {0};
+    world_begin(&world, seed, &one_pod, 0);
+    serve(&world, world_pod(0), &listens, &server);
+    struct io_fake_peer *peer = dial(&world, &client);
+    io_fake_send(peer, BYTES("x"));
+    io_fake_run_for(world.io, CLOCK_NS_PER_S);
+    struct io_fake_peer *sender = is_client ? peer : server.peer;
+    io_fake_stop_reading(is_client ? server.peer : peer);
+    io_fake_send(sender, bytes_make(zeros, sizeof(zeros)));
+    io_fake_run_for(world.io, 30 * CLOCK_NS_PER_S);
+    cr_assert_eq((is_client ? server : client).received_bytes, is_client ? 1 : 0);
+    cr_assert_not(client.was_reset || server.was_reset);
+    io_fake_reset(sender);
+    io_fake_run_for(world.io, CLOCK_NS_PER_S);
+    cr_assert(is_client ? server.was_reset : client.was_reset, "seed %lu", (unsigned long)seed);
+    cr_assert_not_null(
+        strstr(world_log(&world), is_client ? "downstream_reset" : "upstream_reset"));
+    world_end(&world);
+}
+
+static void client_resets_full(uint64_t seed)
+{
+    reset_when_all_is_full(seed, true);
+}
+
+static void server_resets_full(uint64_t seed)
+{
+    reset_when_all_is_full(seed, false);
+}
+
+Test(opaque_path, passes_a_reset_on_when_the_other_side_reads_nothing)
+{
+    each_seed(client_resets_full);
+    each_seed(server_resets_full);
+}
+
 /* Clients one after the other against pods of which some are dead: none notices. */
 static void dial_many(uint64_t seed, enum io_fake_outcome dead, uint32_t dead_count)
 {
