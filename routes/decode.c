@@ -130,7 +130,7 @@ static bool is_other_than_text(struct bytes text)
 {
     static const char *const words[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (bytes_equal(text, bytes_from_string(words[i]))) {
+        if (bytes_is(text, words[i])) {
             return true;
         }
     }
@@ -234,7 +234,7 @@ static const struct route_word *read_word(struct route_decoder *decoder,
 {
     struct bytes text = route_node_text(node);
     for (const struct route_word *word = words; word->word != NULL; word++) {
-        if (bytes_equal(text, bytes_from_string(word->word))) {
+        if (bytes_is(text, word->word)) {
             return word;
         }
     }
@@ -614,7 +614,7 @@ static void write_default(const struct route_field *field, void *out)
         break;
     case ROUTE_FIELD_ENUM:
         for (const struct route_word *word = field->words; word->word != NULL; word++) {
-            if (bytes_equal(text, bytes_from_string(word->word))) {
+            if (bytes_is(text, word->word)) {
                 write_number(out, field, word->value);
             }
         }

@@ -1,6 +1,6 @@
 /*
- * One decoder for every kind: walks a node tree beside a table of schema.c, fills a struct, applies
- * defaults, and says of each mistake where it is and what was meant.
+ * One decoder for every kind: walks a node tree beside a kind's table (schema.h), fills a struct,
+ * applies defaults, and says of each mistake where it is and what was meant.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ FALLIBLE route_decode(const char *file, const struct route_node *node,
                       const struct route_schema *schema, struct route_diagnostics *diagnostics,
                       const struct route_object **ret_object);
 
-/* ---- For the check functions of schema.c ---- */
+/* ---- For the check functions of the tables (schema_*.c) ---- */
 
 /* Add an error at `node`; the message begins with the path of what is being checked. */
 void route_decode_fail(struct route_decoder *decoder, const struct route_node *node,

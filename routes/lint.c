@@ -27,11 +27,6 @@ struct lint {
     const struct route *route; /* that is being looked at */
 };
 
-static bool text_is(struct bytes text, const char *word)
-{
-    return bytes_equal(text, bytes_from_string(word));
-}
-
 static const char *string(struct bytes text)
 {
     return text.data == NULL ? "" : (const char *)text.data;
@@ -135,9 +130,9 @@ static void check_service_ref(const struct lint *lint, struct bytes namespace, s
 
 static void check_backend(const struct lint *lint, const struct route_backend_ref *ref)
 {
-    if (ref->group.size > 0 || !text_is(ref->kind, "Service")) {
+    if (ref->group.size > 0 || !bytes_is(ref->kind, "Service")) {
         WARN(lint, ref->position, "backend-kind",
-             text_is(ref->kind, "Service") ? "group: \"\"" : NULL,
+             bytes_is(ref->kind, "Service") ? "group: \"\"" : NULL,
              "a %s of group \"%s\" cannot be a backend here; its share is answered 500",
              string(ref->kind), string(ref->group));
         return;
@@ -165,7 +160,7 @@ static const char *suggest_body_match(const struct lint *lint, struct bytes name
 static void check_extension(const struct lint *lint, const struct route_filter *filter)
 {
     const struct route_extension_ref *ref = filter->extension_ref;
-    if (!text_is(ref->group, "outrigger.dev") || !text_is(ref->kind, "BodyMatch")) {
+    if (!bytes_is(ref->group, "outrigger.dev") || !bytes_is(ref->kind, "BodyMatch")) {
         WARN(lint, filter->position, "extension-kind", NULL,
              "extension %s of group \"%s\" is not known: requests of this rule are answered 500",
              string(ref->kind), string(ref->group));
@@ -243,15 +238,15 @@ static void check_rule(const struct lint *lint, const struct route_rule *rule)
 
 static void check_parent(const struct lint *lint, const struct route_parent_ref *ref)
 {
-    if (text_is(ref->kind, "Gateway") || text_is(ref->kind, "ListenerSet")) {
+    if (bytes_is(ref->kind, "Gateway") || bytes_is(ref->kind, "ListenerSet")) {
         return; /* somebody else's business */
     }
-    if (!text_is(ref->kind, "Service")) {
+    if (!bytes_is(ref->kind, "Service")) {
         WARN(lint, ref->position, "parent-kind", NULL,
              "a %s cannot be a parent here: this parentRef is ignored", string(ref->kind));
         return;
     }
-    if (ref->group.data == NULL || text_is(ref->group, "core")) {
+    if (ref->group.data == NULL || bytes_is(ref->group, "core")) {
         WARN(lint, ref->position, "parent-group", "group: \"\"",
              "a parentRef to a Service needs group \"\"; an API server would take this one for "
              "another kind");
@@ -268,7 +263,7 @@ static void check_hostnames(const struct lint *lint, const struct route *route)
     bool is_http =
         route->object.kind == ROUTE_KIND_HTTP_ROUTE || route->object.kind == ROUTE_KIND_GRPC_ROUTE;
     for (uint32_t i = 0; is_http && i < route->parent_refs_count; i++) {
-        if (route->hostnames_count > 0 && text_is(route->parent_refs[i].kind, "Service")) {
+        if (route->hostnames_count > 0 && bytes_is(route->parent_refs[i].kind, "Service")) {
             WARN(lint, route->hostnames_position, "hostnames-ignored", NULL,
                  "hostnames have no effect on a route of a Service: match the header `host` "
                  "instead");
@@ -299,7 +294,7 @@ static void check_ca_refs(const struct lint *lint, const struct route_ca_ref *re
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct route_ca_ref *ref = &refs[i];
-        if (ref->group.size > 0 || !text_is(ref->kind, "ConfigMap")) {
+        if (ref->group.size > 0 || !bytes_is(ref->kind, "ConfigMap")) {
             WARN(lint, ref->position, "ca-kind", "kind: ConfigMap",
                  "a %s cannot hold CA certificates here", string(ref->kind));
             continue;
@@ -308,7 +303,7 @@ static void check_ca_refs(const struct lint *lint, const struct route_ca_ref *re
             lint->config, ROUTE_KIND_CONFIG_MAP, ref->namespace, ref->name);
         bool has_key = false;
         for (uint32_t j = 0; map != NULL && j < map->data_count; j++) {
-            has_key = has_key || (text_is(map->data[j].key, "ca.crt") &&
+            has_key = has_key || (bytes_is(map->data[j].key, "ca.crt") &&
                                   bytes_trim(map->data[j].value).size > 0);
         }
         if (!has_key) {
@@ -326,7 +321,7 @@ static void check_targets(const struct lint *lint, const struct route_object *po
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct route_target_ref *target = &targets[i];
-        if (target->group.size > 0 || !text_is(target->kind, "Service") ||
+        if (target->group.size > 0 || !bytes_is(target->kind, "Service") ||
             target->name.data == NULL) {
             continue;
         }
@@ -366,7 +361,7 @@ static void check_policy(const struct lint *lint, const struct route_object *obj
             check_ca_refs(lint, parameters->trust_domains[i].ca_refs,
                           parameters->trust_domains[i].ca_refs_count);
         }
-        if (!text_is(object->name, "default")) {
+        if (!bytes_is(object->name, "default")) {
             WARN(lint, object->name_position, "parameters-name", "name: default",
                  "only the MeshParameters named default are in force");
         }

@@ -1,5 +1,5 @@
 /*
- * The objects as plain structs: what schema.c decodes from YAML and JSON, with the defaults that an
+ * The objects as plain structs: what decode.c makes from YAML and JSON, with the defaults that an
  * API server would have filled in, and before anything was resolved against other objects (attach.c
  * does that).
  *

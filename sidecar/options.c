@@ -83,7 +83,7 @@ static bool store_choice(struct parser *parser, struct bytes value, const char *
                          uint32_t count, uint32_t *ret_index)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (bytes_equal(value, bytes_from_string(words[i]))) {
+        if (bytes_is(value, words[i])) {
             *ret_index = i;
             return true;
         }
@@ -529,7 +529,7 @@ static const struct options defaults = {
 static const struct flag *find_flag(struct bytes name)
 {
     for (size_t i = 0; i < FLAG_COUNT; i++) {
-        if (bytes_equal(name, bytes_from_string(flags[i].name))) {
+        if (bytes_is(name, flags[i].name)) {
             return &flags[i];
         }
     }

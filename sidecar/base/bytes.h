@@ -38,6 +38,12 @@ static inline bool bytes_equal(struct bytes a, struct bytes b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+/* Is it that NUL-terminated string? */
+static inline bool bytes_is(struct bytes bytes, const char *text)
+{
+    return bytes_equal(bytes, bytes_from_string(text));
+}
+
 static inline bool bytes_starts_with(struct bytes bytes, struct bytes prefix)
 {
     return bytes.size >= prefix.size &&

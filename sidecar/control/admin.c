@@ -369,7 +369,7 @@ static struct bytes parameter(const struct message_head *head, const char *name,
     while (rest.size > 0) {
         struct bytes value = bytes_split(&rest, '&');
         struct bytes key = bytes_split(&value, '=');
-        if (bytes_equal(key, bytes_from_string(name))) {
+        if (bytes_is(key, name)) {
             return decode(value, arena);
         }
     }
@@ -495,7 +495,7 @@ static void post_drain(const struct admin_call *admin, const struct message_head
 static bool parse_level(struct bytes word, enum log_level *ret_level)
 {
     for (enum log_level level = LOG_ERROR; level <= LOG_DEBUG; level++) {
-        if (bytes_equal(word, bytes_from_string(log_level_name(level)))) {
+        if (bytes_is(word, log_level_name(level))) {
             *ret_level = level;
             return true;
         }
@@ -568,7 +568,7 @@ void admin_handle(struct server_call *call, const struct message_head *head, voi
     struct admin_call admin = {.control = owner, .call = call, .is_text = wants_text(head)};
     struct bytes path = bytes_first(head->target, bytes_find(head->target, '?'));
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-        if (!bytes_equal(path, bytes_from_string(commands[i].path))) {
+        if (!bytes_is(path, commands[i].path)) {
             continue;
         }
         bool is_post = bytes_equal(head->method, BYTES("POST"));
