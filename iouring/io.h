@@ -68,10 +68,10 @@ struct io_options {
 /* Why io_uring is not in use, for the one log line, /status and the metric. */
 enum io_refusal {
     IO_REFUSAL_NONE,
-    IO_REFUSAL_SECCOMP, /* EPERM while the sysctl allows it */
+    IO_REFUSAL_SECCOMP, /* EPERM, or ENOSYS of a kernel that has it, while the sysctl allows it */
     IO_REFUSAL_SYSCTL,  /* kernel.io_uring_disabled */
     IO_REFUSAL_KERNEL,  /* ENOSYS, or a needed feature is missing */
-    IO_REFUSAL_MEMLOCK, /* ENOMEM even with the smallest ring */
+    IO_REFUSAL_MEMLOCK, /* ENOMEM even with the smallest ring, or with one ring for each thread */
     IO_REFUSAL_ASKED,   /* --io epoll */
 };
 
@@ -86,6 +86,10 @@ struct io_probe {
 /* Find out, by setting up a small ring and receiving through it, which back end AUTO is. Any
  * thread; takes < 5 ms. */
 void io_probe(struct io_probe *ret_probe);
+
+/* The same verdict from an error of io_create(IO_BACKEND_URING): a probe sets up one ring, a process
+ * needs several. */
+void io_probe_from_error(struct error error, struct io_probe *ret_probe);
 
 /* The defaults above, so that callers set only what differs. */
 struct io_options io_options_default(void);

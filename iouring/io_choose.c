@@ -25,7 +25,7 @@ static struct refusal_text text_of(enum io_refusal refusal)
         return (struct refusal_text){"io_uring works here", "nothing to do"};
     case IO_REFUSAL_SECCOMP:
         return (struct refusal_text){
-            "the seccomp profile refuses io_uring_setup",
+            "the seccomp profile refuses io_uring",
             "use a Localhost seccomp profile that allows io_uring_setup, io_uring_enter and "
             "io_uring_register"};
     case IO_REFUSAL_SYSCTL:
@@ -37,7 +37,7 @@ static struct refusal_text text_of(enum io_refusal refusal)
             "run on Linux 6.1 or newer; sandboxed kernels may have no io_uring at all"};
     case IO_REFUSAL_MEMLOCK:
         return (struct refusal_text){
-            "the limit of locked memory is used up, even for the smallest ring",
+            "the limit of locked memory is used up: no room for a ring of each thread",
             "raise RLIMIT_MEMLOCK, give each pod a uid of its own, or grant CAP_IPC_LOCK"};
     case IO_REFUSAL_ASKED:
         return (struct refusal_text){"epoll was asked for", "start with --io auto"};
@@ -45,16 +45,8 @@ static struct refusal_text text_of(enum io_refusal refusal)
     return (struct refusal_text){"unknown", "unknown"};
 }
 
-void io_probe(struct io_probe *ret_probe)
+void io_probe_from_error(struct error error, struct io_probe *ret_probe)
 {
-    struct io_options options = io_options_default();
-    options.block_bytes = PROBE_BLOCK_BYTES;
-    options.block_count = PROBE_BLOCK_COUNT;
-    options.submission_entries = PROBE_SUBMISSION_ENTRIES;
-    options.completion_entries = PROBE_COMPLETION_ENTRIES;
-    struct io *io = NULL;
-    struct error error = io_create_with(io_uring_driver(), &options, &io);
-    io_destroy(io);
     enum io_refusal refusal = IO_REFUSAL_NONE;
     if (error_is(error)) {
         refusal = io_uring_refusal(error.detail == 0 ? ENOMEM : error.detail);
@@ -67,6 +59,19 @@ void io_probe(struct io_probe *ret_probe)
         .reason = text.reason,
         .remedy = text.remedy,
     };
+}
+
+void io_probe(struct io_probe *ret_probe)
+{
+    struct io_options options = io_options_default();
+    options.block_bytes = PROBE_BLOCK_BYTES;
+    options.block_count = PROBE_BLOCK_COUNT;
+    options.submission_entries = PROBE_SUBMISSION_ENTRIES;
+    options.completion_entries = PROBE_COMPLETION_ENTRIES;
+    struct io *io = NULL;
+    struct error error = io_create_with(io_uring_driver(), &options, &io);
+    io_destroy(io);
+    io_probe_from_error(error, ret_probe);
 }
 
 struct error io_create(enum io_backend backend, const struct io_options *options,

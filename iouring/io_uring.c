@@ -112,7 +112,7 @@ static int enter(struct uring *uring, unsigned wait_count, uint64_t wait_ns)
     int result = io_uring_enter2((unsigned)uring->ring.ring_fd, to_submit, wait_count,
                                  IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                                  (sigset_t *)(void *)&argument, sizeof(argument));
-    return result >= 0 ? 0 : result == -1 ? errno : -result;
+    return result >= 0 ? 0 : -result; /* liburing's answers are negative errnos: -1 is EPERM */
 }
 
 /* trap: these are ordinary answers; EBUSY: the kernel keeps completions that found no room
@@ -961,8 +961,20 @@ static struct error open_driver(struct io *io, const struct io_options *options)
     }
 }
 
+/* The switch is there where the kernel has io_uring (Linux 6.6 or newer): its value, else -1. */
+static int read_switch(void)
+{
+    FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
+    int value = file == NULL ? -1 : fgetc(file);
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return value >= '0' && value <= '9' ? value - '0' : -1;
+}
+
 enum io_refusal io_uring_refusal(int error_number)
 {
+    int value = read_switch();
     switch (error_number) {
     case 0:
         return IO_REFUSAL_NONE;
@@ -970,17 +982,14 @@ enum io_refusal io_uring_refusal(int error_number)
         return IO_REFUSAL_MEMLOCK;
     case EPERM:
     case EACCES:
-        break;
+        /* Both answer EPERM; only the switch can be read. */
+        return value > 0 ? IO_REFUSAL_SYSCTL : IO_REFUSAL_SECCOMP;
+    case ENOSYS:
+        /* Profiles may answer as a kernel without io_uring does. */
+        return value == 0 ? IO_REFUSAL_SECCOMP : IO_REFUSAL_KERNEL;
     default:
         return IO_REFUSAL_KERNEL;
     }
-    /* Both answer EPERM; only the switch can be read. */
-    FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-    int value = file == NULL ? '0' : fgetc(file);
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return value == '1' || value == '2' ? IO_REFUSAL_SYSCTL : IO_REFUSAL_SECCOMP;
 }
 
 const struct io_driver *io_uring_driver(void)

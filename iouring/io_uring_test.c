@@ -106,17 +106,22 @@ Test(io_uring, loses_nothing_when_completions_overflow)
 /* ---- refusals ---- */
 
 /* As a container's seccomp profile does. */
-static void forbid_io_uring(uint32_t answer)
+static void forbid(uint32_t call, uint32_t answer)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | answer),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
     cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static void forbid_io_uring(uint32_t answer)
+{
+    forbid(SYS_io_uring_setup, answer);
 }
 
 static void expect_refusal(enum io_refusal refusal, int error_number)
@@ -153,10 +158,20 @@ Test(io_uring, names_the_seccomp_profile_that_refuses_it)
     expect_refusal(IO_REFUSAL_SECCOMP, EPERM);
 }
 
-Test(io_uring, names_the_kernel_that_lacks_it)
+/* A kernel that has the switch has io_uring: then only a profile answers so. */
+Test(io_uring, names_the_kernel_that_lacks_it_unless_that_has_it)
 {
+    bool has_switch = access("/proc/sys/kernel/io_uring_disabled", F_OK) == 0;
     forbid_io_uring(ENOSYS);
-    expect_refusal(IO_REFUSAL_KERNEL, ENOSYS);
+    expect_refusal(has_switch ? IO_REFUSAL_SECCOMP : IO_REFUSAL_KERNEL, ENOSYS);
+    cr_assert_eq(io_uring_refusal(EINVAL), IO_REFUSAL_KERNEL);
+}
+
+/* The answer -EPERM is -1, which is no sign that errno has the number. */
+Test(io_uring, names_the_seccomp_profile_that_refuses_to_enter_a_ring)
+{
+    forbid(SYS_io_uring_enter, EPERM);
+    expect_refusal(IO_REFUSAL_SECCOMP, EPERM);
 }
 
 /* Locked memory counts for the user, over all processes: a uid of our own keeps tests apart. */

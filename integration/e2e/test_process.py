@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -276,6 +277,18 @@ def test_outbound_is_bound_to_loopback_only(world, config, start, io):
     with servers.connect(world.node, netns.POD, HEALTH) as client:
         client.sendall(b"GET /healthz/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b" 200 " in servers.read_all(client)
+
+
+@pytest.mark.parametrize("workers, kilobytes", [(1, 4), (1, 20), (2, 34), (3, 60)])
+def test_where_locked_memory_is_short_it_runs_on_epoll_and_says_so(world, config, start, workers, kilobytes):
+    """Not even one ring fits; the probe's does and control's or a worker's does not: locked memory counts for the user."""
+    uid = 61000 + os.getpid() % 4000
+    proxy = start(config(), world.pod, uid=uid, workers=workers, limits={resource.RLIMIT_MEMLOCK: kilobytes << 10})
+    status = proxy.status()
+    assert status["io"] == "epoll" and "locked memory" in status["ioReason"] and "RLIMIT_MEMLOCK" in status["ioRemedy"]
+    assert proxy.metric("outrigger_io_backend", backend="epoll") == 1
+    lines = [line for line in proxy.log().splitlines() if "io_uring is not in use" in line]
+    assert len(lines) == 1 and "locked memory" in lines[0] and "remedy=" in lines[0]
 
 
 def test_a_namespace_without_ipv6_is_one_log_line(world, config, start, io):

@@ -173,14 +173,60 @@ void control_restore_level_at(struct control *control, uint64_t until_ns)
 
 /* ---- start-up ---- */
 
-static struct error start_worker(struct control *control, uint32_t index,
-                                 const struct startup_listeners *listeners)
+/* Say why io_uring is not in use; false: it was asked for, so that there is no other way. */
+static bool accept_refusal(const struct control *control)
+{
+    enum io_backend asked = control->options->io;
+    enum log_level level = control->probe.refusal == IO_REFUSAL_ASKED ? LOG_INFO
+                           : asked == IO_BACKEND_URING                ? LOG_ERROR
+                                                                      : LOG_WARNING;
+    log_line(NULL, level, "msg=\"io_uring is not in use\" reason=\"%s\" remedy=\"%s\"",
+             control->probe.reason, control->probe.remedy);
+    return asked != IO_BACKEND_URING;
+}
+
+static bool choose_backend(struct control *control)
+{
+    if (control->options->io == IO_BACKEND_EPOLL) {
+        control->probe = (struct io_probe){.backend = IO_BACKEND_EPOLL,
+                                           .refusal = IO_REFUSAL_ASKED,
+                                           .reason = "epoll was asked for by --io",
+                                           .remedy = ""};
+    } else {
+        io_probe(&control->probe);
+    }
+    return control->probe.refusal == IO_REFUSAL_NONE || accept_refusal(control);
+}
+
+/* The probe found room for a ring, and then there was none for all of them (locked memory counts
+ * for the user over the whole node): epoll for the workers. False: `error` is about something else.
+ */
+static bool fall_back(struct control *control, struct error error)
+{
+    bool is_ring = error.code == ERROR_NO_MEMORY || error.code == ERROR_UNSUPPORTED;
+    if (!is_ring || control->probe.backend != IO_BACKEND_URING) {
+        return false;
+    }
+    io_probe_from_error(error, &control->probe);
+    return accept_refusal(control);
+}
+
+static struct error create_cells(struct control *control, uint32_t index)
 {
     TRY(stats_create(index, &control->stats[index]));
     TRY(log_ring_create(LOG_RING_BYTES, &control->logs[index]));
     TRY(log_ring_create(control->options->access_log == ACCESS_LOG_OFF ? 16 : 4 * LOG_RING_BYTES,
                         &control->access_logs[index]));
     log_output_attach(control, index);
+    return OK;
+}
+
+static struct error start_worker(struct control *control, uint32_t index,
+                                 const struct startup_listeners *listeners)
+{
+    if (control->stats[index] == NULL) {
+        TRY(create_cells(control, index));
+    }
     struct worker_options options = {
         .index = index,
         .count = control->workers_count,
@@ -198,11 +244,35 @@ static struct error start_worker(struct control *control, uint32_t index,
     return worker_start(&options, &control->workers[index]);
 }
 
+static void stop_workers(struct control *control)
+{
+    for (uint32_t i = 0; i < control->workers_count; i++) {
+        if (control->workers[i] != NULL) {
+            if (control->exit_status == EXIT_STATUS_CUT_OFF) {
+                worker_cut_off(control->workers[i]);
+            } else {
+                worker_stop(control->workers[i]);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < control->workers_count; i++) {
+        if (control->workers[i] != NULL) {
+            worker_join(control->workers[i]);
+            control->workers[i] = NULL;
+        }
+    }
+}
+
 /* The last worker first: worker 0 accepts, and hands over to the others from its first turn on. */
 static bool start_workers(struct control *control, const struct startup_listeners *listeners)
 {
     for (uint32_t i = control->workers_count; i-- > 0;) {
         struct error error = start_worker(control, i, listeners);
+        if (error_is(error) && fall_back(control, error)) {
+            stop_workers(control);
+            i = control->workers_count; /* all of them again: it happens once */
+            continue;
+        }
         if (error_is(error)) {
             log_line(NULL, LOG_ERROR,
                      "msg=\"cannot start a worker\" worker=%u reason=\"%s\" errno=\"%s\"", i,
@@ -213,27 +283,6 @@ static bool start_workers(struct control *control, const struct startup_listener
     return true;
 }
 
-static bool choose_backend(struct control *control)
-{
-    io_probe(&control->probe);
-    enum io_backend asked = control->options->io;
-    if (asked == IO_BACKEND_EPOLL) {
-        control->probe = (struct io_probe){.backend = IO_BACKEND_EPOLL,
-                                           .refusal = IO_REFUSAL_ASKED,
-                                           .reason = "epoll was asked for by --io",
-                                           .remedy = ""};
-    }
-    if (control->probe.refusal == IO_REFUSAL_NONE) {
-        return true;
-    }
-    enum log_level level = control->probe.refusal == IO_REFUSAL_ASKED ? LOG_INFO
-                           : asked == IO_BACKEND_URING                ? LOG_ERROR
-                                                                      : LOG_WARNING;
-    log_line(NULL, level, "msg=\"io_uring is not in use\" reason=\"%s\" remedy=\"%s\"",
-             control->probe.reason, control->probe.remedy);
-    return asked != IO_BACKEND_URING;
-}
-
 static struct error open_io(struct control *control)
 {
     struct io_options options = io_options_default();
@@ -241,7 +290,10 @@ static struct error open_io(struct control *control)
     options.block_bytes = 4096;
     options.submission_entries = 32;
     options.completion_entries = 128;
-    return io_create(control->probe.backend, &options, &control->io);
+    struct error error = io_create(control->probe.backend, &options, &control->io);
+    return error_is(error) && fall_back(control, error)
+               ? io_create(control->probe.backend, &options, &control->io)
+               : error;
 }
 
 /* Paths of the command line that must be there from the start; a line says which is not. */
@@ -390,20 +442,7 @@ static void settle(struct control *control)
 
 static void finish(struct control *control)
 {
-    for (uint32_t i = 0; i < control->workers_count; i++) {
-        if (control->workers[i] != NULL) {
-            if (control->exit_status == EXIT_STATUS_CUT_OFF) {
-                worker_cut_off(control->workers[i]);
-            } else {
-                worker_stop(control->workers[i]);
-            }
-        }
-    }
-    for (uint32_t i = 0; i < control->workers_count; i++) {
-        if (control->workers[i] != NULL) {
-            worker_join(control->workers[i]);
-        }
-    }
+    stop_workers(control);
     server_close(control->health);
     server_close(control->admin);
     if (control->admin != NULL) {
