@@ -45,10 +45,19 @@ def listen(host, address, port, backlog=1024):
     return host.call(make)
 
 
-def connect(host, address, port, timeout=DEADLINE, uid=None, receive_buffer=None):
+def make_narrow(connection):
+    """Before it is connected, or of a listener: few bytes fit into the buffers on both sides. The other side's begin with room for
+    some segments, which on loopback are huge."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+
+def connect(host, address, port, timeout=DEADLINE, uid=None, receive_buffer=None, narrow=False):
     def make():
         client = socket.socket(family_of(address), socket.SOCK_STREAM)
         client.settimeout(timeout)
+        if narrow:
+            make_narrow(client)
         if receive_buffer is not None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
@@ -245,18 +254,6 @@ class Loop:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
         self.loop.close()
-
-    def stop_handlers(self):
-        """Cancel what serves connections now."""
-
-        async def cancel():
-            tasks = list(self.tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        self.loop.call_soon_threadsafe(self.loop.set_exception_handler, lambda *_: None)
-        self.run(cancel(), 20)
 
     def run(self, coroutine, timeout=60):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)

@@ -1,14 +1,18 @@
 """Opaque TCP through --listen, for where there is no privilege: test_redirected.py says the same of redirected connections."""
 
 import contextlib
+import os
 import random
+import select
 import socket
 import threading
+import time
 
 import pytest
 
 import objects
-from servers import Collector, Echo, Named, Resetter, Server, connect, read_all, read_exactly, reset, wait_until
+from servers import (DEADLINE, Collector, Echo, Named, Resetter, Server, connect, make_narrow, read_all, read_exactly, reset,
+                     wait_until)
 
 SERVICE_PORT = 5432
 
@@ -19,10 +23,10 @@ def free_port(address="127.0.0.1"):
         return probe.getsockname()[1]
 
 
-def database(addresses, port, cluster_ip="127.0.0.1", service_port=SERVICE_PORT):
+def database(addresses, port, cluster_ip="127.0.0.1", service_port=SERVICE_PORT, protocol="tcp"):
     """Service db and one slice of it."""
     return (
-        objects.service("db", cluster_ip, [objects.port(service_port, "main", "tcp", target=port)]),
+        objects.service("db", cluster_ip, [objects.port(service_port, "main", protocol, target=port)]),
         objects.endpoint_slice("db", addresses, port, "main"),
     )
 
@@ -43,7 +47,7 @@ def run(config, host, start, io):
         directory = config(*items)
         words = ["--outbound-port", 0, "--inbound-port", 0, "--listen", f"127.0.0.1:{local}=db.shop:{service_port}", *options]
         running = start(directory, host, io=io, health=free_port(), options=words, **more)
-        running.dial = lambda timeout=10: connect(host, "127.0.0.1", local, timeout)
+        running.dial = lambda timeout=10, **how: connect(host, "127.0.0.1", local, timeout, **how)
         running.objects = directory
         return running
 
@@ -118,6 +122,93 @@ def test_a_reset_of_the_client_reaches_the_server_as_a_reset(run, serve):
     wait_until(lambda: backend.accepted == 1, "the connection arrives")
     reset(client)
     wait_until(lambda: backend.ends == ["reset"], "a reset")
+
+
+class Holder(Server):
+    """Holds each connection and leaves it alone."""
+
+    def handle(self, connection):
+        while not self.closed:
+            time.sleep(0.1)
+
+
+def send_until_full(sender, seconds=0.5):
+    """Until nothing was taken for so long."""
+    sender.setblocking(False)
+    sent = 0
+    while select.select([], [sender], [], seconds)[1]:
+        with contextlib.suppress(BlockingIOError):
+            sent += sender.send(bytes(65536))
+    return sent
+
+
+def seconds_to_reset(connection):
+    """How long it takes until `connection`, which is not read, is broken."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    began = time.monotonic()
+    events = poll.poll(DEADLINE * 1000)
+    assert events and events[0][1] & select.POLLERR, f"no reset within {DEADLINE} s"
+    return time.monotonic() - began
+
+
+def pipes_of(running):
+    directory = f"/proc/{running.process.pid}/fd"
+    return sum(os.readlink(os.path.join(directory, name)).startswith("pipe:") for name in os.listdir(directory))
+
+
+UPLOAD = b"POST / HTTP/1.1\r\nHost: db\r\nContent-Length: 1000000000\r\n\r\n"
+
+
+# Not ("server", "http"): what came of an answer still goes to its reader; the framing tells that it is cut.
+@pytest.mark.parametrize("who, way", [("client", "spliced"), ("client", "by-blocks"), ("client", "http"), ("server", "spliced"),
+                                      ("server", "by-blocks")])
+def test_a_reset_passes_when_the_other_side_reads_nothing(run, serve, who, way):
+    """A pair that is full both ways, whose sender resets: nobody receives from it any more, and the other end is told all the same."""
+    backend = serve(Holder)
+    running = run(*database(["127.0.0.1"], backend.port, protocol="http" if way == "http" else "tcp"))
+    pipes = pipes_of(running)
+    if way == "by-blocks":
+        make_narrow(backend.listener)  # less than the bulk that splicing begins with fits on the way
+    with running.dial(narrow=way == "by-blocks") as client:
+        if way == "http":
+            client.sendall(UPLOAD)
+        wait_until(lambda: backend.connections, "the connection arrives")
+        sender, reader = (client, backend.connections[0]) if who == "client" else (backend.connections[0], client)
+        assert send_until_full(sender) > 60_000
+        assert (pipes_of(running) > pipes) == (way == "spliced")
+        reset(sender)
+        assert seconds_to_reset(reader) < DEADLINE / 10
+    wait_until(lambda: running.metric("outrigger_connections_active", direction="outbound") == 0, "the pair is gone")
+
+
+def test_a_half_close_behind_bytes_that_nobody_reads_is_no_reset(run, serve):
+    backend = serve(Holder)
+    running = run(*database(["127.0.0.1"], backend.port))
+    with running.dial() as client:
+        wait_until(lambda: backend.connections, "the connection arrives")
+        sent = send_until_full(client)
+        client.shutdown(socket.SHUT_WR)
+        server = backend.connections[0]
+        time.sleep(0.5)  # a few looks at a connection that nothing is received from
+        assert len(read_all(server)) == sent
+        server.sendall(b"thanks")
+        client.settimeout(DEADLINE)
+        assert read_exactly(client, 6) == b"thanks"
+
+
+def test_a_reset_behind_a_half_close_is_passed_on(run, serve):
+    """After the client's end nothing can be received from it, and the server has nothing to send."""
+    backend = serve(Holder)
+    running = run(*database(["127.0.0.1"], backend.port))
+    client = running.dial()
+    client.sendall(b"x")
+    client.shutdown(socket.SHUT_WR)
+    wait_until(lambda: backend.connections, "the connection arrives")
+    server = backend.connections[0]
+    assert read_all(server) == b"x"
+    reset(client)
+    assert seconds_to_reset(server) < DEADLINE / 10
 
 
 def test_a_dead_endpoint_costs_no_connection(run, serve):
