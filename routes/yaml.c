@@ -24,13 +24,23 @@ struct frame {
     uint16_t key_bytes;
 };
 
+/* Behind a pair that was joined, columns of its line are so many less than in the file. */
+struct join {
+    uint32_t line;
+    uint32_t column; /* of what follows the pair, as libyaml counts */
+    uint32_t shift;
+};
+
 struct route_yaml {
     yaml_parser_t parser;
     const char *file;
     struct route_diagnostics *diagnostics;
-    struct arena *arena; /* of the document that is being read */
-    uint8_t *rewritten;  /* owned: JSON with its surrogate pairs joined, or NULL */
-    char *text_next;     /* packed texts: the arena would round each up to 16 bytes */
+    struct arena *arena;  /* of the document that is being read */
+    struct bytes content; /* borrowed: what libyaml reads */
+    uint8_t *rewritten;   /* owned: JSON with its surrogate pairs joined, or NULL */
+    struct join *joins;   /* owned: where pairs were joined, in order */
+    uint32_t joins_count;
+    char *text_next; /* packed texts: the arena would round each up to 16 bytes */
     char *text_end;
     uint32_t nodes_count;
     uint32_t depth;
@@ -45,30 +55,6 @@ struct cursor {
     uint32_t column;
 };
 
-/* Length of the UTF-8 sequence at `data`, 0 when it is none (RFC 3629: no surrogates, no overlong
- * forms). */
-static size_t utf8_length(const uint8_t *data, size_t size)
-{
-    uint8_t lead = data[0];
-    if (lead < 0x80) {
-        return 1;
-    }
-    size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (lead < 0xc2 || lead > 0xf4 || length > size) {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if ((data[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    if ((lead == 0xe0 && data[1] < 0xa0) || (lead == 0xed && data[1] > 0x9f) ||
-        (lead == 0xf0 && data[1] < 0x90) || (lead == 0xf4 && data[1] > 0x8f)) {
-        return 0;
-    }
-    return length;
-}
-
 static struct error refuse(struct route_yaml *yaml, struct cursor at, const char *code,
                            const char *text)
 {
@@ -77,6 +63,29 @@ static struct error refuse(struct route_yaml *yaml, struct cursor at, const char
                           text);
     yaml->has_failed = true;
     return error_make(ERROR_CONFIG, 0);
+}
+
+/* What YAML does not take unescaped; said here, as libyaml would not say where. */
+static bool is_control(uint32_t code_point)
+{
+    bool is_c1 = code_point >= 0x7f && code_point < 0xa0 && code_point != 0x85;
+    bool is_c0 = code_point < 0x20 && code_point != '\t' && code_point != '\r';
+    return is_c0 || is_c1 || code_point == 0xfffe || code_point == 0xffff;
+}
+
+/* Begins it as an editor of Windows would save it: a byte order mark, or an ASCII character in two
+ * bytes? */
+static bool is_utf16(struct bytes content)
+{
+    return bytes_starts_with(content, BYTES("\xff\xfe")) ||
+           bytes_starts_with(content, BYTES("\xfe\xff")) ||
+           (content.size >= 2 && (content.data[0] == 0) != (content.data[1] == 0));
+}
+
+static struct error refuse_utf16(struct route_yaml *yaml)
+{
+    return refuse(yaml, (struct cursor){1, 1}, "not-utf8",
+                  "the file is UTF-16, not UTF-8: save it as UTF-8");
 }
 
 /* Refuse what is not UTF-8 or holds control characters, with its place; libyaml would only give an
@@ -107,14 +116,17 @@ static struct error check_encoding(struct route_yaml *yaml, struct bytes content
             continue;
         }
         if (byte == 0) {
-            return refuse(yaml, at, "nul-byte", "the file holds a NUL byte");
+            return is_utf16(content) ? refuse_utf16(yaml)
+                                     : refuse(yaml, at, "nul-byte", "the file holds a NUL byte");
         }
-        if ((byte < 0x20 && byte != '\t' && byte != '\r') || byte == 0x7f) {
-            return refuse(yaml, at, "control-character", "the file holds a control character");
-        }
-        size_t length = utf8_length(content.data + i, content.size - i);
+        uint32_t code_point = 0;
+        size_t length = bytes_first_character(bytes_skip(content, i), &code_point);
         if (length == 0) {
-            return refuse(yaml, at, "not-utf8", "the file is not valid UTF-8");
+            return is_utf16(content) ? refuse_utf16(yaml)
+                                     : refuse(yaml, at, "not-utf8", "the file is not valid UTF-8");
+        }
+        if (is_control(code_point)) {
+            return refuse(yaml, at, "control-character", "the file holds a control character");
         }
         at.column++;
         i += length;
@@ -177,10 +189,52 @@ static bool looks_like_json(struct bytes content)
     return i < content.size && (content.data[i] == '{' || content.data[i] == '[');
 }
 
+enum {
+    PAIR_BYTES = 12, /* of the pair in JSON; YAML's escape is shorter */
+    ESCAPE_BYTES = 10,
+};
+
+/* Note that a pair was joined just before `at`. */
+static void add_join(struct route_yaml *yaml, struct cursor at)
+{
+    const struct join *last = yaml->joins_count == 0 ? NULL : &yaml->joins[yaml->joins_count - 1];
+    uint32_t before = last != NULL && last->line == at.line ? last->shift : 0;
+    yaml->joins[yaml->joins_count++] =
+        (struct join){at.line, at.column, before + PAIR_BYTES - ESCAPE_BYTES};
+}
+
+/* Copy JSON, each pair as one escape. */
+static size_t rewrite(struct route_yaml *yaml, struct bytes content)
+{
+    struct cursor at = {1, 1};
+    size_t size = 0;
+    for (size_t i = 0; i < content.size;) {
+        uint8_t byte = content.data[i];
+        uint32_t pair = byte == '\\' ? surrogate_pair(content.data + i, content.size - i) : 0;
+        if (pair != 0) {
+            size += write_escape(yaml->rewritten + size, pair);
+            i += PAIR_BYTES;
+            at.column += ESCAPE_BYTES;
+            add_join(yaml, at);
+            continue;
+        }
+        if (byte == '\\' && i + 1 < content.size) { /* "\\\\ud83d" is no pair */
+            yaml->rewritten[size++] = byte;
+            i++;
+            at.column++;
+        }
+        byte = content.data[i];
+        yaml->rewritten[size++] = byte;
+        i++;
+        at.column += (byte & 0xc0) != 0x80;
+        at = byte == '\n' ? (struct cursor){at.line + 1, 1} : at;
+    }
+    return size;
+}
+
 /*
  * YAML has no surrogate pairs, JSON has nothing else beyond the basic plane; the rest of JSON is
- * YAML to libyaml. A pair becomes a shorter escape, so columns after it on the same line are two
- * less than in the file.
+ * YAML to libyaml.
  */
 static struct error join_surrogates(struct route_yaml *yaml, struct bytes *content)
 {
@@ -188,36 +242,39 @@ static struct error join_surrogates(struct route_yaml *yaml, struct bytes *conte
         return OK;
     }
     yaml->rewritten = malloc(content->size);
-    if (yaml->rewritten == NULL) {
+    yaml->joins = malloc((content->size / PAIR_BYTES + 1) * sizeof(*yaml->joins));
+    if (yaml->rewritten == NULL || yaml->joins == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    size_t size = 0;
-    for (size_t i = 0; i < content->size;) {
-        uint8_t byte = content->data[i];
-        if (byte != '\\' || i + 1 == content->size) {
-            yaml->rewritten[size++] = byte;
-            i++;
-            continue;
-        }
-        uint32_t code_point = surrogate_pair(content->data + i, content->size - i);
-        if (code_point != 0) {
-            size += write_escape(yaml->rewritten + size, code_point);
-            i += 12;
-            continue;
-        }
-        yaml->rewritten[size++] = byte;
-        yaml->rewritten[size++] = content->data[i + 1];
-        i += 2;
-    }
-    *content = bytes_make(yaml->rewritten, size);
+    *content = bytes_make(yaml->rewritten, rewrite(yaml, *content));
     return OK;
 }
 
 /* ---- Nodes ---- */
 
-static struct cursor place(yaml_mark_t mark)
+/* The last pair that was joined on the line of `at`, at or before it: its shift. */
+static uint32_t find_shift(const struct route_yaml *yaml, struct cursor at)
 {
-    return (struct cursor){(uint32_t)mark.line + 1, (uint32_t)mark.column + 1};
+    uint32_t begin = 0;
+    uint32_t end = yaml->joins_count;
+    while (begin < end) {
+        uint32_t middle = begin + (end - begin) / 2;
+        const struct join *join = &yaml->joins[middle];
+        if (join->line < at.line || (join->line == at.line && join->column <= at.column)) {
+            begin = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    return begin > 0 && yaml->joins[begin - 1].line == at.line ? yaml->joins[begin - 1].shift : 0;
+}
+
+/* The place in the file. */
+static struct cursor place(const struct route_yaml *yaml, yaml_mark_t mark)
+{
+    struct cursor at = {(uint32_t)mark.line + 1, (uint32_t)mark.column + 1};
+    at.column += yaml->joins_count == 0 ? 0 : find_shift(yaml, at);
+    return at;
 }
 
 /* A copy with a NUL, packed; NULL without memory. */
@@ -367,7 +424,7 @@ static struct error open_collection(struct route_yaml *yaml, enum route_node_typ
 
 static struct error read_key(struct route_yaml *yaml, const yaml_event_t *event)
 {
-    struct cursor at = place(event->start_mark);
+    struct cursor at = place(yaml, event->start_mark);
     size_t size = event->data.scalar.length;
     const char *text = (const char *)event->data.scalar.value;
     if (size > ROUTE_KEY_BYTES_MAX) {
@@ -389,7 +446,7 @@ static struct error read_key(struct route_yaml *yaml, const yaml_event_t *event)
 
 static struct error read_scalar(struct route_yaml *yaml, const yaml_event_t *event)
 {
-    struct cursor at = place(event->start_mark);
+    struct cursor at = place(yaml, event->start_mark);
     size_t size = event->data.scalar.length;
     if (memchr(event->data.scalar.value, 0, size) != NULL) {
         return refuse(yaml, at, "nul-byte", "a text holds a NUL byte (\"\\0\")");
@@ -446,13 +503,28 @@ static struct error check_decoration(struct route_yaml *yaml, const yaml_event_t
                                      const yaml_char_t *anchor, const yaml_char_t *tag)
 {
     if (anchor != NULL) {
-        return refuse(yaml, place(event->start_mark), "alias",
+        return refuse(yaml, place(yaml, event->start_mark), "alias",
                       "anchors and aliases are not supported");
     }
     if (tag != NULL && !is_known_tag(tag)) {
-        return refuse(yaml, place(event->start_mark), "tag", "tags are not supported");
+        return refuse(yaml, place(yaml, event->start_mark), "tag", "tags are not supported");
     }
     return OK;
+}
+
+/* Is the line indented by a tab? What libyaml says about that nobody would guess. */
+static bool is_tab_indented(const struct route_yaml *yaml, uint32_t number)
+{
+    struct bytes rest = yaml->content;
+    for (uint32_t line = 1; line < number && rest.size > 0; line++) {
+        size_t end = bytes_find(rest, '\n');
+        rest = bytes_skip(rest, end == rest.size ? end : end + 1);
+    }
+    size_t blanks = 0;
+    while (blanks < rest.size && rest.data[blanks] == ' ') {
+        blanks++;
+    }
+    return blanks < rest.size && rest.data[blanks] == '\t';
 }
 
 static struct error refuse_syntax(struct route_yaml *yaml)
@@ -461,10 +533,13 @@ static struct error refuse_syntax(struct route_yaml *yaml)
     if (parser->error == YAML_MEMORY_ERROR) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    struct cursor at = place(parser->problem_mark);
+    struct cursor at = place(yaml, parser->problem_mark);
     struct route_position position = {yaml->file, at.line, at.column};
     const char *problem = parser->problem == NULL ? "cannot be read" : parser->problem;
-    if (parser->context != NULL) {
+    if (is_tab_indented(yaml, at.line)) {
+        route_diagnostics_add(yaml->diagnostics, ROUTE_SEVERITY_ERROR, position, "not-yaml", NULL,
+                              "not YAML: a tab cannot indent, use spaces");
+    } else if (parser->context != NULL) {
         route_diagnostics_add(yaml->diagnostics, ROUTE_SEVERITY_ERROR, position, "not-yaml", NULL,
                               "not YAML: %s, %s", problem, parser->context);
     } else {
@@ -479,7 +554,7 @@ static struct error handle_event(struct route_yaml *yaml, const yaml_event_t *ev
 {
     switch (event->type) {
     case YAML_ALIAS_EVENT:
-        return refuse(yaml, place(event->start_mark), "alias",
+        return refuse(yaml, place(yaml, event->start_mark), "alias",
                       "anchors and aliases are not supported");
     case YAML_SCALAR_EVENT:
         TRY(check_decoration(yaml, event, event->data.scalar.anchor, event->data.scalar.tag));
@@ -487,11 +562,11 @@ static struct error handle_event(struct route_yaml *yaml, const yaml_event_t *ev
     case YAML_SEQUENCE_START_EVENT:
         TRY(check_decoration(yaml, event, event->data.sequence_start.anchor,
                              event->data.sequence_start.tag));
-        return open_collection(yaml, ROUTE_NODE_SEQUENCE, place(event->start_mark));
+        return open_collection(yaml, ROUTE_NODE_SEQUENCE, place(yaml, event->start_mark));
     case YAML_MAPPING_START_EVENT:
         TRY(check_decoration(yaml, event, event->data.mapping_start.anchor,
                              event->data.mapping_start.tag));
-        return open_collection(yaml, ROUTE_NODE_MAPPING, place(event->start_mark));
+        return open_collection(yaml, ROUTE_NODE_MAPPING, place(yaml, event->start_mark));
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
         return close_collection(yaml);
@@ -552,6 +627,7 @@ FALLIBLE route_yaml_create(const char *file, struct bytes content,
     }
     /* Named, so that libyaml does not guess UTF-16 from the first bytes. */
     yaml_parser_set_encoding(&yaml->parser, YAML_UTF8_ENCODING);
+    yaml->content = content;
     yaml_parser_set_input_string(
         &yaml->parser, content.size == 0 ? (const uint8_t *)"" : content.data, content.size);
     *ret_yaml = yaml;
@@ -595,6 +671,7 @@ void route_yaml_destroy(struct route_yaml *yaml)
     }
     yaml_parser_delete(&yaml->parser);
     free(yaml->rewritten);
+    free(yaml->joins);
     free(yaml);
 }
 

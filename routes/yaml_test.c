@@ -97,6 +97,60 @@ Test(yaml, reads_json_with_surrogate_pairs_and_escapes)
     finish(&reading);
 }
 
+Test(yaml, keeps_places_behind_surrogate_pairs)
+{
+    struct reading reading;
+    read_all(
+        &reading,
+        BYTES(
+            "{\"\\ud83d\\ude00\": 1, \"\u00e9\\\\\": \"\\ud83d\\ude00 \\uD83D\\uDE00\",\"c\": 3,\n"
+            " \"d\": 4, \"e\": \"\\ud83d\\ude00\", \"f\": 5}"));
+    cr_assert(!error_is(reading.error));
+
+    static const struct {
+        const char *key;
+        uint32_t line;
+        uint32_t column;
+    } cases[] = {
+        {"\xf0\x9f\x98\x80", 1, 18},
+        {"\u00e9\\", 1, 28},
+        {"c", 1, 61},
+        {"d", 2, 7},
+        {"e", 2, 15},
+        {"f", 2, 36},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct route_node *node = route_node_find(reading.document, cases[i].key);
+        cr_assert_not_null(node, "%s", cases[i].key);
+        cr_expect_eq(node->line, cases[i].line, "%s: line %u", cases[i].key, node->line);
+        cr_expect_eq(node->column, cases[i].column, "%s: column %u", cases[i].key, node->column);
+    }
+    finish(&reading);
+}
+
+Test(yaml, says_what_a_tab_and_utf_16_are)
+{
+    static const struct {
+        struct bytes content;
+        const char *words;
+    } cases[] = {
+        {BYTES_LITERAL("metadata:\n\tname: x\n"), "a tab cannot indent"},
+        {BYTES_LITERAL("\xff\xfe"
+                       "a\0:\0"),
+         "save it as UTF-8"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct reading reading;
+        read_all(&reading, cases[i].content);
+        cr_assert_eq(reading.diagnostics.count, 1);
+        cr_expect_not_null(strstr(reading.diagnostics.items[0].message, cases[i].words), "%s",
+                           reading.diagnostics.items[0].message);
+        finish(&reading);
+    }
+}
+
 Test(yaml, leaves_text_that_looks_like_a_surrogate_pair_alone_in_yaml)
 {
     struct reading reading;
@@ -132,9 +186,15 @@ Test(yaml, refuses_what_kubernetes_never_writes_with_place_and_code)
         {BYTES_LITERAL("a: \xed\xa0\x80\n"), "not-utf8", 1, 4},
         {BYTES_LITERAL("a: \xc3"), "not-utf8", 1, 4},
         {BYTES_LITERAL("a: \x1b[31m\n"), "control-character", 1, 4},
+        {BYTES_LITERAL("a: 1\n\u00e9: \xc2\x9b"
+                       "31m\n"),
+         "control-character", 2, 4},
+        {BYTES_LITERAL("a: \xef\xbf\xbe\n"), "control-character", 1, 4},
         {BYTES_LITERAL("\xff\xfe"
                        "a\0"),
          "not-utf8", 1, 1},
+        {BYTES_LITERAL("a\0:\0"), "not-utf8", 1, 1},
+        {BYTES_LITERAL("\xfe\xff\0a\0:"), "not-utf8", 1, 1},
         {BYTES_LITERAL("{\"a\": \"\\ud83d\"}"), "not-yaml", 1, 0},
         {BYTES_LITERAL("a: [1\n"), "not-yaml", 2, 0},
         {BYTES_LITERAL("a: b: c\n"), "not-yaml", 1, 0},

@@ -45,6 +45,31 @@ size_t bytes_find_bytes(struct bytes bytes, struct bytes needle)
     return found == NULL ? bytes.size : (size_t)(found - bytes.data);
 }
 
+size_t bytes_first_character(struct bytes text, uint32_t *ret_code_point)
+{
+    const uint8_t *data = text.data;
+    uint8_t lead = data[0];
+    size_t size = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    if (lead >= 0x80 && (lead < 0xc2 || lead > 0xf4 || size > text.size)) {
+        return 0;
+    }
+    uint32_t code_point = size == 1 ? lead : lead & (0x7fU >> size);
+    for (size_t i = 1; i < size; i++) {
+        if ((data[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        code_point = code_point << 6 | (data[i] & 0x3fU);
+    }
+    if ((lead == 0xe0 && data[1] < 0xa0) || (lead == 0xed && data[1] > 0x9f) ||
+        (lead == 0xf0 && data[1] < 0x90) || (lead == 0xf4 && data[1] > 0x8f)) {
+        return 0;
+    }
+    if (ret_code_point != NULL) {
+        *ret_code_point = code_point;
+    }
+    return size;
+}
+
 struct bytes bytes_trim(struct bytes bytes)
 {
     while (bytes.size > 0 && (bytes.data[0] == ' ' || bytes.data[0] == '\t')) {

@@ -79,6 +79,13 @@ size_t bytes_find(struct bytes bytes, uint8_t byte);
 /* Index of the first occurrence of `needle`, or `bytes.size` when there is none. */
 size_t bytes_find_bytes(struct bytes bytes, struct bytes needle);
 
+/*
+ * The UTF-8 character that `text`, which is not empty, begins with: its size, and its code point in
+ * `ret_code_point` (may be NULL). 0 when it begins with none (RFC 3629: no surrogates, no overlong
+ * forms).
+ */
+size_t bytes_first_character(struct bytes text, uint32_t *ret_code_point);
+
 /* Without leading and trailing SP and HTAB (RFC 9110 5.6.3: OWS). */
 struct bytes bytes_trim(struct bytes bytes);
 

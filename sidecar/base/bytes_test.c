@@ -65,3 +65,37 @@ Test(bytes, finds_trims_splits_and_compares)
     cr_assert_gt(bytes_compare(BYTES("b"), BYTES("abc")), 0);
     cr_assert_eq(bytes_compare(BYTES(""), BYTES("")), 0);
 }
+
+Test(bytes, knows_characters_by_rfc_3629)
+{
+    static const struct {
+        const char *text;
+        size_t size;
+        uint32_t code_point;
+    } cases[] = {
+        {"a", 1, 'a'},
+        {"\xc2\x80", 2, 0x80},
+        {"\xc3\xa9x", 2, 0xe9},
+        {"\xe0\xa0\x80", 3, 0x800},
+        {"\xef\xbb\xbf", 3, 0xfeff},
+        {"\xf0\x9f\x98\x80", 4, 0x1f600},
+        {"\xf4\x8f\xbf\xbf", 4, 0x10ffff},
+        {"\x80", 0, 0},
+        {"\xc0\x80", 0, 0},
+        {"\xc3", 0, 0},
+        {"\xc3(", 0, 0},
+        {"\xe0\x9f\xbf", 0, 0},
+        {"\xed\xa0\x80", 0, 0},
+        {"\xf0\x8f\xbf\xbf", 0, 0},
+        {"\xf4\x90\x80\x80", 0, 0},
+        {"\xf0\x9f\x98", 0, 0},
+        {"\xff", 0, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint32_t code_point = 0;
+        size_t size = bytes_first_character(bytes_from_string(cases[i].text), &code_point);
+        cr_expect_eq(size, cases[i].size, "case %zu: %zu", i, size);
+        cr_expect_eq(code_point, cases[i].code_point, "case %zu: %x", i, code_point);
+    }
+}
