@@ -91,13 +91,21 @@ static void add_text(struct route_diagnostics *diagnostics, enum route_severity 
     diagnostics->count++;
 }
 
-/* Configuration is quoted in messages; control bytes in it must not reach a terminal or a log. */
+/* Configuration is quoted in messages: control characters in it must not reach a terminal or a log,
+ * and a character that was cut in two would be no JSON. */
 static void make_printable(char *text)
 {
-    for (uint8_t *byte = (uint8_t *)text; *byte != 0; byte++) {
-        if (*byte < 0x20 || *byte == 0x7f) {
-            *byte = '?';
+    struct bytes rest = bytes_from_string(text);
+    for (char *at = text; rest.size > 0;) {
+        uint32_t code_point = 0;
+        size_t size = bytes_first_character(rest, &code_point);
+        bool is_control = code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0);
+        size = size == 0 ? 1 : size;
+        if (is_control) {
+            memset(at, '?', size);
         }
+        at += size;
+        rest = bytes_skip(rest, size);
     }
 }
 

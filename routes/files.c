@@ -24,6 +24,7 @@ enum {
 struct reader {
     struct route_files *files;
     struct route_diagnostics *diagnostics;
+    const char *path;
     uint64_t bytes_max;
     uint64_t total_max;
 };
@@ -274,6 +275,18 @@ static int open_name(int directory_fd, int data_fd, const char *name)
     return fd < 0 && errno == EXDEV ? open_returning(directory_fd, name) : fd;
 }
 
+/* The name of a file of the directory `path` as it is shown. */
+static const char *show_name(const struct reader *reader, const char *name, char *out, size_t size)
+{
+    size_t length = strlen(reader->path);
+    if (!reader->files->has_many_paths || length == 0) {
+        return name;
+    }
+    const char *slash = reader->path[length - 1] == '/' ? "" : "/";
+    snprintf(out, size, "%s%s%s", reader->path, slash, name);
+    return out;
+}
+
 /* One try at a directory. `is_again`: a name went away meanwhile; drop what was read and try again.
  */
 static struct error read_once(const struct reader *reader, int directory_fd,
@@ -283,9 +296,11 @@ static struct error read_once(const struct reader *reader, int directory_fd,
     struct error error = OK;
     *ret_again = false;
     for (uint32_t i = 0; i < names->count && !error_is(error); i++) {
+        char path[PATH_BYTES_MAX];
+        const char *shown = show_name(reader, names->items[i], path, sizeof(path));
         int fd = open_name(directory_fd, data_fd, names->items[i]);
         if (fd >= 0) {
-            error = read_open(reader, names->items[i], fd);
+            error = read_open(reader, shown, fd);
             close(fd);
         } else if (errno == ENOENT && !is_last) {
             *ret_again = true;
@@ -293,7 +308,7 @@ static struct error read_once(const struct reader *reader, int directory_fd,
         } else {
             const char *why =
                 errno == EXDEV ? "is a link that leaves its directory" : strerror(errno);
-            complain(reader, names->items[i], "file-unreadable", "cannot be read", why);
+            complain(reader, shown, "file-unreadable", "cannot be read", why);
         }
     }
     if (data_fd >= 0) {
@@ -322,8 +337,11 @@ static struct error read_directory(const struct reader *reader, int directory_fd
 struct error route_files_read(struct route_files *files, const char *path, uint64_t bytes_max,
                               uint64_t total_max, struct route_diagnostics *diagnostics)
 {
-    struct reader reader = {
-        .files = files, .diagnostics = diagnostics, .bytes_max = bytes_max, .total_max = total_max};
+    struct reader reader = {.files = files,
+                            .diagnostics = diagnostics,
+                            .path = path,
+                            .bytes_max = bytes_max,
+                            .total_max = total_max};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return error_make(ERROR_OS, errno);

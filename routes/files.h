@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,8 +19,7 @@
 #include "routes/diagnostic.h"
 
 struct route_file {
-    const char
-        *name; /* as diagnostics show it: relative to its directory, or the path that was given */
+    const char *name;             /* as diagnostics show it: see `has_many_paths` */
     struct bytes content;         /* malloc'd, followed by a NUL */
     uint8_t digest[SHA256_BYTES]; /* of name, NUL, content */
 };
@@ -30,6 +30,10 @@ struct route_files {
     uint32_t capacity;
     uint64_t bytes;
     struct arena names;
+    /* Set by the caller of route_files_read for several paths: then two directories may have files
+     * of one name, and each is named with its directory. A file of a single directory is named
+     * relative to it, so that a configuration is the same wherever it is mounted. */
+    bool has_many_paths;
 };
 
 /* No file yet; to be finished by route_files_finish. */

@@ -902,6 +902,7 @@ static struct error load(struct loader *loader)
 {
     struct route_files files;
     route_files_init(&files);
+    files.has_many_paths = loader->options->paths_count > 1;
     struct error error = read_files(loader, &files);
     if (!error_is(error)) {
         error = take_sources(loader, &files);
@@ -945,6 +946,7 @@ bool route_config_is_unchanged(const struct route_load_options *options,
     struct route_files files;
     struct route_diagnostics diagnostics;
     route_files_init(&files);
+    files.has_many_paths = options->paths_count > 1;
     route_diagnostics_init(&diagnostics);
     bool is_read = true;
     for (uint32_t i = 0; i < options->paths_count && is_read; i++) {

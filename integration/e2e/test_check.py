@@ -97,6 +97,31 @@ def test_usage_is_exit_2_and_a_missing_path_exit_1(outrigger, tmp_path):
     missing = check(outrigger, tmp_path / "none")
     assert missing.returncode == 1
     assert str(tmp_path / "none") in missing.stderr
+    found = json.loads(check(outrigger, "--json", tmp_path / "none").stdout)
+    assert found["errors"] == 1
+    assert found["diagnostics"][0]["file"] == str(tmp_path / "none")
+    assert found["diagnostics"][0]["code"] == "path-unreadable"
+
+
+def test_files_of_one_name_in_two_directories_are_told_apart(outrigger, tmp_path):
+    for name, port in (("one", "80"), ("two", "eighty")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.yaml").write_text(SERVICE.replace("name: web", f"name: {name}").replace("port: 80,", f"port: {port},"))
+    done = check(outrigger, tmp_path / "one", tmp_path / "two")
+    assert done.returncode == 1
+    first = done.stdout.splitlines()[0]
+    assert first.startswith(f"{tmp_path}/two/a.yaml:4:"), done.stdout
+    assert "eighty" in done.stdout.splitlines()[1]
+
+
+def test_wide_characters_and_controls_before_the_caret(outrigger, tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("\ufeff{apiVersion: v1, kind: Service, metadata: {name: a, annotations: {a: 日本, b: \"\u202e\"}}, spec: {ports: [{port: 0}]}}\n")
+    done = check(outrigger, file)
+    lines = done.stdout.splitlines()
+    assert "\u202e" not in done.stdout and "\ufeff" not in done.stdout
+    columns = [c for c in lines[1] for _ in range(2 if c in "日本" else 1)]
+    assert columns[lines[2].index("^")] == "0", done.stdout
 
 
 def test_many_mistakes_are_told_at_once(outrigger, directory):

@@ -4,15 +4,19 @@
  */
 #include "cli/check.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/json.h"
+#include "cli/excerpt.h"
 #include "routes/diagnostic.h"
 #include "routes/lint.h"
 #include "routes/load.h"
@@ -23,7 +27,6 @@
 #define EXIT_USAGE 2
 
 enum {
-    WINDOW_CHARACTERS = 100, /* of a longer line as much is shown, around the place */
     PATH_BYTES_MAX = 4096,
 };
 
@@ -68,24 +71,18 @@ struct check {
 
 /* ---- Showing lines ---- */
 
-/* Diagnostics name files relative to their directory: find the path that a shell can use. */
+/* Of a single directory files have their name there: find the path that a shell can use. */
 static void find_path(const struct check *check, const char *file, char *out, size_t size)
 {
-    for (uint32_t i = 0; i < check->load.paths_count; i++) {
-        const char *path = check->load.paths[i];
-        struct stat status;
-        if (strcmp(path, file) == 0) {
-            break;
-        }
-        size_t length = strlen(path);
-        const char *slash = length > 0 && path[length - 1] == '/' ? "" : "/";
-        (void)snprintf(out, size, "%s%s%s", path, slash, file);
-        if (file[0] != '\0' && stat(path, &status) == 0 && S_ISDIR(status.st_mode) &&
-            stat(out, &status) == 0) {
-            return;
-        }
+    const char *path = check->load.paths[0];
+    size_t length = strlen(path);
+    struct stat status;
+    if (check->load.paths_count == 1 && file[0] != '\0' && stat(path, &status) == 0 &&
+        S_ISDIR(status.st_mode)) {
+        (void)snprintf(out, size, "%s%s%s", path, path[length - 1] == '/' ? "" : "/", file);
+    } else {
+        (void)snprintf(out, size, "%s", file);
     }
-    (void)snprintf(out, size, "%s", file);
 }
 
 /* Only what the loader itself would read: regular files of bounded size. */
@@ -135,58 +132,6 @@ static struct bytes find_line(struct check *check, uint32_t number)
     return bytes_first(rest, bytes_find(rest, '\n'));
 }
 
-/* Bytes of the character at `at`: 1 for what is no UTF-8, so that nothing else is ever printed. */
-static size_t character_bytes(struct bytes line, size_t at)
-{
-    uint8_t lead = line.data[at];
-    size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
-    for (size_t i = 1; i < size; i++) {
-        if (at + i >= line.size || (line.data[at + i] & 0xc0) != 0x80) {
-            return 1;
-        }
-    }
-    return size;
-}
-
-/* Skip `count` characters; columns count characters, not bytes. */
-static size_t skip_characters(struct bytes line, uint32_t count)
-{
-    size_t at = 0;
-    for (; at < line.size && count > 0; count--) {
-        at += character_bytes(line, at);
-    }
-    return at;
-}
-
-/* The line and a caret under the place; nothing in it may steer the terminal. */
-static void show_line(struct check *check, struct route_position position)
-{
-    struct bytes line = find_line(check, position.line);
-    if (line.data == NULL || position.line == 0) {
-        return;
-    }
-    uint32_t first =
-        position.column > WINDOW_CHARACTERS / 2 ? position.column - WINDOW_CHARACTERS / 2 : 1;
-    if (position.column <= WINDOW_CHARACTERS - 10) {
-        first = 1;
-    }
-    size_t begin = skip_characters(line, first - 1);
-    struct bytes shown = bytes_skip(line, begin);
-    shown = bytes_first(shown, skip_characters(shown, WINDOW_CHARACTERS));
-    printf("%6u | ", position.line);
-    for (size_t i = 0; i < shown.size;) {
-        size_t size = character_bytes(shown, i);
-        uint8_t byte = shown.data[i];
-        if (size == 1 && (byte < 0x20 || byte >= 0x7f)) {
-            (void)putchar(byte == '\t' || (byte == '\r' && i + 1 == shown.size) ? ' ' : '?');
-        } else {
-            (void)fwrite(shown.data + i, 1, size, stdout);
-        }
-        i += size;
-    }
-    printf("\n       | %*s^\n", (int)(position.column > first ? position.column - first : 0), "");
-}
-
 /* ---- Findings ---- */
 
 static const char *severity_name(enum route_severity severity)
@@ -205,7 +150,10 @@ static void show_finding(struct check *check, const struct route_diagnostic *ite
     printf("%s:%u:%u: %s: %s [%s]\n", path, item->position.line, item->position.column,
            severity_name(item->severity), item->message, item->code);
     read_content(check, path);
-    show_line(check, item->position);
+    struct bytes line = find_line(check, item->position.line);
+    if (line.data != NULL) {
+        excerpt_print(stdout, line, item->position.line, item->position.column);
+    }
     if (item->suggestion != NULL) {
         printf("       = did you mean `%s`?\n", item->suggestion);
     }
@@ -272,22 +220,51 @@ static bool print_json(const struct check *check, const struct route_diagnostics
 
 /* ---- The command ---- */
 
+/* A path that cannot be read at all is told before anything is loaded; programs find it in the JSON
+ * too. */
+static uint32_t find_unreadable(const struct check *check, struct route_diagnostics *diagnostics)
+{
+    for (uint32_t i = 0; i < check->load.paths_count; i++) {
+        const char *path = check->load.paths[i];
+        int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0) {
+            struct route_position position = {.file = path};
+            const char *why = strerrordesc_np(errno);
+            (void)fprintf(stderr, "outrigger check: %s: %s\n", path, why);
+            route_diagnostics_add(diagnostics, ROUTE_SEVERITY_ERROR, position, "path-unreadable",
+                                  NULL, "cannot be read: %s", why);
+            continue;
+        }
+        (void)close(fd);
+    }
+    return diagnostics->errors_count;
+}
+
+static bool tell(struct check *check, const struct route_diagnostics *diagnostics,
+                 const struct route_config *config)
+{
+    if (check->has_json) {
+        return print_json(check, diagnostics);
+    }
+    show_all(check, diagnostics, config);
+    return true;
+}
+
 static int run(struct check *check)
 {
     struct route_diagnostics diagnostics;
     struct route_config *config = NULL;
+    struct error error = error_make(ERROR_CONFIG, 0);
     route_diagnostics_init(&diagnostics);
-    struct error error = route_config_load(&check->load, NULL, &diagnostics, &config);
+    bool is_readable = find_unreadable(check, &diagnostics) == 0;
+    if (is_readable) {
+        error = route_config_load(&check->load, NULL, &diagnostics, &config);
+    }
     int status = error_is(error) ? EXIT_ERRORS : EXIT_CLEAN;
     if (!error_is(error)) {
         route_lint(config, &diagnostics);
     }
-    bool is_told = true;
-    if (check->has_json) {
-        is_told = print_json(check, &diagnostics);
-    } else {
-        show_all(check, &diagnostics, config);
-    }
+    bool is_told = (!is_readable && !check->has_json) || tell(check, &diagnostics, config);
     if (error_is(error) && error.code != ERROR_CONFIG) {
         (void)fprintf(stderr, "outrigger check: %s\n",
                       error.code == ERROR_OS ? strerrordesc_np(error.detail)
@@ -300,20 +277,6 @@ static int run(struct check *check)
     route_diagnostics_finish(&diagnostics);
     free(check->content);
     return status;
-}
-
-/* A path that cannot be looked at at all is told before anything is loaded. */
-static bool paths_exist(const struct check *check)
-{
-    for (uint32_t i = 0; i < check->load.paths_count; i++) {
-        struct stat status;
-        if (stat(check->load.paths[i], &status) != 0) {
-            (void)fprintf(stderr, "outrigger check: %s: no such file or directory\n",
-                          check->load.paths[i]);
-            return false;
-        }
-    }
-    return true;
 }
 
 static int parse(int argc, char **argv, struct check *check)
@@ -356,6 +319,8 @@ static int parse(int argc, char **argv, struct check *check)
 
 int check_main(int argc, char **argv)
 {
+    static char name[] = "outrigger check"; /* what getopt calls us */
+    argv[0] = name;
     static struct check check; /* a path is too large for the stack frame that we allow */
     check = (struct check){.load = {.can_udp = true}};
     int status = parse(argc, argv, &check);
@@ -366,5 +331,5 @@ int check_main(int argc, char **argv)
         (void)fputs(help, stdout);
         return EXIT_CLEAN;
     }
-    return paths_exist(&check) ? run(&check) : EXIT_ERRORS;
+    return run(&check);
 }

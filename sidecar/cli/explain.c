@@ -228,6 +228,8 @@ static int run(const struct explain *explain)
 
 int explain_main(int argc, char **argv)
 {
+    static char name[] = "outrigger explain"; /* what getopt calls us */
+    argv[0] = name;
     struct explain explain = {0};
     int status = parse(argc, argv, &explain);
     if (status != EXIT_OK) {
