@@ -24,7 +24,6 @@ enum {
     REQUESTS = 6, /* of each client */
     TEXT_MAX = 1 << 15,
     SERVERS_MAX = 512,
-    TURNS_MAX = 400000,
 };
 
 enum behaviour {
@@ -348,11 +347,7 @@ static struct crowd *begin(uint64_t seed, const struct world_config *config)
         client->crowd = crowd;
         client->next = i * REQUESTS;
         client->last = client->next + REQUESTS;
-        client->peer = io_fake_connect(
-            crowd->world.io, &(struct io_fake_client){.listener = world_listener(LISTENER_NAMED),
-                                                      .client = world_address("10.0.9.9:40000"),
-                                                      .script = &asks,
-                                                      .owner = client});
+        client->peer = world_dial(&crowd->world, LISTENER_NAMED, NULL, &asks, client);
         send_next(client);
     }
     return crowd;
@@ -360,10 +355,7 @@ static struct crowd *begin(uint64_t seed, const struct world_config *config)
 
 static void run(struct crowd *crowd)
 {
-    if (!io_fake_run_until(crowd->world.io, is_crowd_over, crowd, TURNS_MAX)) {
-        io_fake_describe(crowd->world.io);
-        cr_assert(false, "seed %lu: nothing more happens", (unsigned long)crowd->world.seed);
-    }
+    world_run_until(&crowd->world, is_crowd_over, crowd);
 }
 
 static void end(struct crowd *crowd)

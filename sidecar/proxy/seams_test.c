@@ -12,7 +12,6 @@
 #include "proxy/world.h"
 
 enum {
-    TURNS_MAX = 400000,
     RECORD_MAX = 100, /* plain bytes of one record */
 };
 
@@ -192,14 +191,6 @@ struct talker {
     struct outcome *outcomes; /* clients; borrowed */
 };
 
-static uint64_t hash_more(uint64_t hash, struct bytes data)
-{
-    for (size_t i = 0; i < data.size; i++) {
-        hash = (hash ^ data.data[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
-
 static void say(struct talker *talker, struct bytes plain)
 {
     if (!talker->is_veiled) {
@@ -258,7 +249,7 @@ static void note_frame(struct talker *talker, uint8_t id, uint8_t type, struct b
         outcome->heads++;
         break;
     case 'D':
-        outcome->hash = hash_more(outcome->hash, payload);
+        outcome->hash = world_hash(outcome->hash, payload);
         outcome->bytes += payload.size;
         break;
     case 'E':
@@ -272,7 +263,7 @@ static void note_frame(struct talker *talker, uint8_t id, uint8_t type, struct b
 
 static void take_plain(struct talker *talker, struct bytes data)
 {
-    talker->hash = hash_more(talker->hash, data);
+    talker->hash = world_hash(talker->hash, data);
     talker->bytes += data.size;
     if (!talker->is_weaving) {
         if (talker->is_server) {
@@ -384,11 +375,7 @@ static const struct io_fake_script accepts = {.on_connected = on_server_connecte
 static struct talker *dial(struct world *world, bool is_veiled, bool is_weaving)
 {
     struct talker *talker = make_talker(false, is_veiled, is_weaving);
-    talker->peer = io_fake_connect(
-        world->io, &(struct io_fake_client){.listener = world_listener(LISTENER_NAMED),
-                                            .client = world_address("10.0.9.9:40000"),
-                                            .script = &talks,
-                                            .owner = talker});
+    talker->peer = world_dial(world, LISTENER_NAMED, NULL, &talks, talker);
     if (is_veiled) {
         io_fake_send(talker->peer, bytes_make(hello, strlen(hello)));
     }
@@ -433,7 +420,7 @@ static bool send_piece(struct world *world, struct talker *client, uint8_t id,
     for (uint64_t i = 0; i < size; i++) {
         piece[i] = (uint8_t)(id * 31 + (outcome->sent_at + i) * 7);
     }
-    outcome->sent_hash = hash_more(outcome->sent_hash, bytes_make(piece, size));
+    outcome->sent_hash = world_hash(outcome->sent_hash, bytes_make(piece, size));
     outcome->sent_at += (uint32_t)size;
     if (size > 0) {
         say_frame(client, id, 'D', bytes_make(piece, size));
@@ -498,10 +485,7 @@ static void interleave(uint64_t seed, bool is_veiled)
     uint32_t count = 1 + (uint32_t)(io_fake_random(world.io) % EXCHANGES_MAX);
     send_all(&world, client, outcomes, count);
     struct wait wait = {outcomes, count, &world};
-    if (!io_fake_run_until(world.io, is_every_exchange_over, &wait, TURNS_MAX)) {
-        io_fake_describe(world.io);
-        cr_assert(false, "seed %lu: nothing more happens", (unsigned long)seed);
-    }
+    world_run_until(&world, is_every_exchange_over, &wait);
     for (uint32_t id = 0; id < count; id++) {
         const struct outcome *outcome = &outcomes[id];
         unsigned long where = (unsigned long)seed;
@@ -559,10 +543,7 @@ static void pass_veiled(uint64_t seed, bool truncates)
     }
     say(client, bytes_make(data, size));
     say_end(client);
-    if (!io_fake_run_until(world.io, is_client_over, client, TURNS_MAX)) {
-        io_fake_describe(world.io);
-        cr_assert(false, "seed %lu: nothing more happens", (unsigned long)seed);
-    }
+    world_run_until(&world, is_client_over, client);
     if (truncates) {
         /* What ended without its proper end must not look whole. */
         cr_assert(client->was_reset, "seed %lu", (unsigned long)seed);
@@ -570,7 +551,7 @@ static void pass_veiled(uint64_t seed, bool truncates)
         cr_assert(client->has_ended && client->veil->filter.state == TRANSPORT_FILTER_ENDED,
                   "seed %lu", (unsigned long)seed);
         cr_assert_eq(client->bytes, size, "seed %lu", (unsigned long)seed);
-        cr_assert_eq(client->hash, hash_more(0, bytes_make(data, size)));
+        cr_assert_eq(client->hash, world_hash(0, bytes_make(data, size)));
     }
     end(&world, &party);
     free_talker(client);

@@ -58,6 +58,17 @@ void world_publish(struct world *world, const struct world_config *config);
 /* Stop the worker, check that nothing is left, free. */
 void world_end(struct world *world);
 
+/* Run until `is_done(argument)`; fails the test when nothing more happens before that. */
+void world_run_until(struct world *world, bool (*is_done)(void *argument), void *argument);
+
+/* A client dials a listener; `original` is what it dialled before the redirection, NULL: the
+ * listener itself. */
+struct io_fake_peer *world_dial(struct world *world, enum listener_kind kind, const char *original,
+                                const struct io_fake_script *script, void *owner);
+
+/* Go on with the hash of a stream of bytes, which begins with 0. */
+uint64_t world_hash(uint64_t hash, struct bytes data);
+
 /* Addresses of the played network. */
 struct address world_pod(uint32_t index); /* 10.0.0.(index+1):8080 */
 struct address world_cluster_ip(void);    /* 10.96.0.1:80 */

@@ -306,6 +306,38 @@ void world_end(struct world *world)
                  snapshots_alive);
 }
 
+void world_run_until(struct world *world, bool (*is_done)(void *argument), void *argument)
+{
+    enum {
+        TURNS_MAX = 400000
+    };
+
+    if (!io_fake_run_until(world->io, is_done, argument, TURNS_MAX)) {
+        io_fake_describe(world->io);
+        cr_assert(false, "seed %lu: nothing more happens", (unsigned long)world->seed);
+    }
+}
+
+struct io_fake_peer *world_dial(struct world *world, enum listener_kind kind, const char *original,
+                                const struct io_fake_script *script, void *owner)
+{
+    return io_fake_connect(
+        world->io, &(struct io_fake_client){.listener = world_listener(kind),
+                                            .client = world_address("10.0.9.9:40000"),
+                                            .original = original == NULL ? (struct address){0}
+                                                                         : world_address(original),
+                                            .script = script,
+                                            .owner = owner});
+}
+
+uint64_t world_hash(uint64_t hash, struct bytes data)
+{
+    for (size_t i = 0; i < data.size; i++) {
+        hash = (hash ^ data.data[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
 const char *world_log(struct world *world)
 {
     static char text[1 << 20];
