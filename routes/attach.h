@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "routes/diagnostic.h"
+#include "routes/index.h"
 #include "routes/resource.h"
 #include "routes/service.h"
 #include "routes/table.h"
@@ -32,17 +33,6 @@ struct route_condition {
     const char *message;
     struct route_position position;
 };
-
-/* The objects of a configuration, found by kind and name. Defined in attach.c. */
-struct route_index;
-
-/* Errors: ERROR_NO_MEMORY. */
-FALLIBLE route_index_build(const struct route_object *const *objects, uint32_t objects_count,
-                           struct arena *arena, struct route_index **ret_index);
-
-/* The object of that kind and name, or NULL. Cluster-scoped kinds have the namespace "". */
-const struct route_object *route_index_find(const struct route_index *index, enum route_kind kind,
-                                            struct bytes namespace, struct bytes name);
 
 struct route_attach_options {
     struct bytes namespace; /* the workload's; data NULL: none (see above) */

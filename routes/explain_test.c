@@ -42,11 +42,11 @@ struct wanted {
     const char *got;
 };
 
-static struct route_table *compile(struct route_table_resolver *resolver)
+static const struct route_table *compile(struct route_table_resolver *resolver)
 {
     struct route_object *object = NULL;
     struct arena *arena = NULL;
-    struct route_table *table = NULL;
+    const struct route_table *table = NULL;
     cr_assert(!error_is(route_object_create(sizeof(struct route), 512, &object, &arena)));
     struct route *route = (struct route *)(void *)object;
     object->kind = ROUTE_KIND_HTTP_ROUTE;
@@ -93,7 +93,7 @@ Test(explain, says_of_every_other_match_what_failed)
     random_resolver_init(&resolver);
     arena_init(&arena, 4096, 1u << 20);
     cr_assert(!error_is(route_scratch_create(&scratch)));
-    struct route_table *table = compile(&resolver);
+    const struct route_table *table = compile(&resolver);
     cr_assert(!error_is(route_explain(route_table_find(table, 80, ROUTE_TRANSPORT_TCP), &request,
                                       scratch, &arena, &explanation)));
     cr_assert(explanation.decision.outcome == ROUTE_OUTCOME_RULE);
@@ -123,7 +123,7 @@ Test(explain, says_so_when_memory_is_refused)
     struct route_scratch *scratch = NULL;
     random_resolver_init(&resolver);
     cr_assert(!error_is(route_scratch_create(&scratch)));
-    struct route_table *table = compile(&resolver);
+    const struct route_table *table = compile(&resolver);
     bool is_done = false;
     uint32_t refused = 0;
     for (uint32_t n = 1; !is_done; n++) {

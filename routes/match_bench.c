@@ -266,9 +266,9 @@ static void measure(struct bench *bench, const char *what, const struct route_ru
     arena_reset(&bench->arena);
 }
 
-static struct route_table *compile(struct bench *bench, const struct route **routes)
+static const struct route_table *compile(struct bench *bench, const struct route **routes)
 {
-    struct route_table *table = NULL;
+    const struct route_table *table = NULL;
     struct route_table_resolver resolver;
     struct route_table_port port = {
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = routes, .routes_count = bench->rules};
@@ -316,7 +316,7 @@ int main(int argc, char **argv)
     CHECK(routes != NULL);
     arena_init(&bench.arena, 1u << 20, 1u << 30);
 
-    struct route_table *table = compile(&bench, routes);
+    const struct route_table *table = compile(&bench, routes);
     measure(&bench, "without regular expressions", route_table_find(table, 80, ROUTE_TRANSPORT_TCP),
             requests, false);
     route_table_unref(table);

@@ -14,7 +14,7 @@
 
 /* A table of one HTTPRoute, from rules that live as long as the test. */
 struct fixture {
-    struct route_table *table;
+    const struct route_table *table;
     const struct route_rules *rules;
     struct route_scratch *scratch;
     struct route_table_resolver resolver;

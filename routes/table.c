@@ -15,6 +15,7 @@
 #include "routes/lookup.h"
 #include "routes/path.h"
 #include "routes/precedence.h"
+#include "routes/signature.h"
 
 #define CHUNK_BYTES 2048
 
@@ -39,6 +40,7 @@ struct route_table {
     struct arena arena;
     struct held_regex *regexes;
     struct held_object *objects;
+    struct route_signature signature;
     struct bytes namespace;
     struct bytes name;
     struct table_port *ports;
@@ -728,7 +730,7 @@ static void destroy(struct route_table *table)
 }
 
 struct error route_table_compile(const struct route_table_source *source,
-                                 struct route_table **ret_table)
+                                 const struct route_table **ret_table)
 {
     CHECK(source != NULL && source->resolver != NULL);
     CHECK(ret_table != NULL);
@@ -740,13 +742,19 @@ struct error route_table_compile(const struct route_table_source *source,
     table->refs = 1;
     arena_init(&table->arena, CHUNK_BYTES, ROUTE_TABLE_BYTES_MAX);
     arena_fail_after(&table->arena, source->fail_after);
-    struct error error = compile_ports(source, table);
-    if (error_is(error)) {
-        destroy(table);
-        return error;
+    struct error error = route_signature_make(source, &table->arena, &table->signature);
+    bool is_shared = !error_is(error) && source->previous != NULL &&
+                     route_signature_equal(&table->signature, &source->previous->signature);
+    if (!error_is(error) && !is_shared) {
+        error = compile_ports(source, table);
     }
-    *ret_table = table;
-    return OK;
+    if (error_is(error) || is_shared) {
+        destroy(table);
+    }
+    if (!error_is(error)) {
+        *ret_table = is_shared ? route_table_ref(source->previous) : table;
+    }
+    return error;
 }
 
 const struct route_table *route_table_ref(const struct route_table *table)

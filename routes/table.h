@@ -137,6 +137,7 @@ struct route_table_source {
     const struct route_table_port *ports;
     uint32_t ports_count;
     const struct route_table_resolver *resolver;
+    const struct route_table *previous; /* of the Service; NULL: none */
     uint32_t fail_after; /* test hook: see arena_fail_after; 0 otherwise */
 };
 
@@ -149,11 +150,12 @@ bool route_rule_is_usable(const struct route_rule *rule, struct route_regex_faul
                           const struct route_position **ret_position);
 
 /*
- * Compile what is attached to a Service. The table begins with one reference.
+ * Compile what is attached to a Service; when that is the same as what `source->previous` was made
+ * of, it is that table, with one more reference. The caller gets one reference.
  * Errors: ERROR_NO_MEMORY; ERROR_LIMIT above ROUTE_TABLE_BYTES_MAX.
  */
 FALLIBLE route_table_compile(const struct route_table_source *source,
-                             struct route_table **ret_table);
+                             const struct route_table **ret_table);
 
 /* Any thread. The last unref frees the table and lets its objects go. */
 const struct route_table *route_table_ref(const struct route_table *table);

@@ -97,12 +97,12 @@ static bool take_line(struct draft *drafts, uint32_t *count, uint8_t kind, struc
     }
 }
 
-static struct route_table *compile(const struct draft *drafts, uint32_t count)
+static const struct route_table *compile(const struct draft *drafts, uint32_t count)
 {
     static const struct route_table_resolver resolver = {NULL, find_backend, find_body_match};
     struct route_object *object = NULL;
     struct arena *arena = NULL;
-    struct route_table *table = NULL;
+    const struct route_table *table = NULL;
     struct error error = route_object_create(sizeof(struct route), 8192, &object, &arena);
     CHECK(!error_is(error));
     struct route *route = (struct route *)(void *)object;
@@ -193,7 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error error = route_scratch_create(&scratch);
     CHECK(!error_is(error));
     arena_init(&arena, 65536, 256u << 20);
-    struct route_table *table = compile(drafts, count);
+    const struct route_table *table = compile(drafts, count);
     run_requests(table, text, scratch, &arena);
     route_table_unref(table);
     route_scratch_destroy(scratch);

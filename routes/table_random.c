@@ -401,7 +401,7 @@ struct random_report random_compare(uint64_t seed, uint32_t tables, uint32_t req
         struct random_source random = {.state = seed + i};
         struct arena arena;
         struct arena of_request;
-        struct route_table *table = NULL;
+        const struct route_table *table = NULL;
         arena_init(&arena, 65536, 64u << 20);
         arena_init(&of_request, 65536, 64u << 20);
         struct route_table_port port = random_port(&random, &arena);

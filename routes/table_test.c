@@ -46,9 +46,9 @@ static const struct route_body_match *find_nothing(void *argument, struct bytes 
 
 static const struct route_table_resolver resolver = {NULL, find_backend, find_nothing};
 
-static struct route_table *compile(const struct route_table_port *ports, uint32_t count)
+static const struct route_table *compile(const struct route_table_port *ports, uint32_t count)
 {
-    struct route_table *table = NULL;
+    const struct route_table *table = NULL;
     struct route_table_source source = {.namespace = BYTES("ns"),
                                         .name = BYTES("svc"),
                                         .ports = ports,
@@ -91,7 +91,7 @@ Test(table, names_rules_and_backends_for_metrics)
     const struct route *route = new_route("r", 0, rules, 2);
     struct route_table_port port = {
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &route, .routes_count = 1};
-    struct route_table *table = compile(&port, 1);
+    const struct route_table *table = compile(&port, 1);
     route_object_unref(&route->object); /* the table holds it */
     const struct route_rules *compiled = route_table_find(table, 80, ROUTE_TRANSPORT_TCP);
     cr_assert(compiled != NULL && route_rules_count(compiled) == 2);
@@ -144,7 +144,7 @@ Test(table, drops_dead_mirrors_and_fails_what_would_have_to_ask)
     const struct route *route = new_route("r", 0, rules, 3);
     struct route_table_port port = {
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &route, .routes_count = 1};
-    struct route_table *table = compile(&port, 1);
+    const struct route_table *table = compile(&port, 1);
     const struct route_rules *compiled = route_table_find(table, 80, ROUTE_TRANSPORT_TCP);
     const struct route_table_rule *first = route_rules_at(compiled, 0);
     cr_expect(first->fault == ROUTE_RULE_SOUND && first->filters_count == 2);
@@ -178,7 +178,7 @@ Test(table, leaves_out_rules_whose_expressions_do_not_compile)
     const struct route *route = new_route("r", 0, rules, 2);
     struct route_table_port port = {
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &route, .routes_count = 1};
-    struct route_table *table = compile(&port, 1);
+    const struct route_table *table = compile(&port, 1);
     cr_expect(route_rules_count(route_table_find(table, 80, ROUTE_TRANSPORT_TCP)) == 1);
     route_table_unref(table);
     route_object_unref(&route->object);
@@ -199,7 +199,7 @@ Test(table, shares_rules_between_ports_that_are_alike)
         {.port = 82, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &own, .routes_count = 1},
         {.port = 83, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = &own, .routes_count = 1},
     };
-    struct route_table *table = compile(ports, 4);
+    const struct route_table *table = compile(ports, 4);
     cr_expect(route_table_find(table, 80, ROUTE_TRANSPORT_TCP) ==
               route_table_find(table, 81, ROUTE_TRANSPORT_TCP));
     cr_expect(route_table_find(table, 81, ROUTE_TRANSPORT_TCP) !=
@@ -227,7 +227,7 @@ Test(table, keeps_tcp_and_udp_ports_of_one_number_apart)
         {.port = 53, .kind = ROUTE_KIND_TCP_ROUTE, .routes = &tcp, .routes_count = 1},
         {.port = 53, .kind = ROUTE_KIND_UDP_ROUTE, .routes = &udp, .routes_count = 1},
     };
-    struct route_table *table = compile(ports, 2);
+    const struct route_table *table = compile(ports, 2);
     const struct route_rules *of_tcp = route_table_find(table, 53, ROUTE_TRANSPORT_TCP);
     const struct route_rules *of_udp = route_table_find(table, 53, ROUTE_TRANSPORT_UDP);
     cr_assert(of_tcp != NULL && of_udp != NULL);
@@ -249,7 +249,7 @@ Test(table, counts_rules_from_the_oldest_route)
     };
     struct route_table_port port = {
         .port = 80, .kind = ROUTE_KIND_HTTP_ROUTE, .routes = routes, .routes_count = 3};
-    struct route_table *table = compile(&port, 1);
+    const struct route_table *table = compile(&port, 1);
     const char *order[] = {"ns/c", "ns/b", "ns/a"};
     for (uint32_t i = 0; i < 3; i++) {
         cr_expect(bytes_equal(
@@ -277,7 +277,7 @@ Test(table, survives_every_allocation_that_fails)
                                             .resolver = &random_one};
         bool is_done = false;
         for (uint32_t n = 1; !is_done; n++) {
-            struct route_table *table = NULL;
+            const struct route_table *table = NULL;
             source.fail_after = n;
             struct error error = route_table_compile(&source, &table);
             is_done = !error_is(error);

@@ -14,7 +14,7 @@ struct route_config {
     struct arena arena;
     struct route_diagnostics diagnostics;
     struct route_services *services;
-    struct route_table *table;
+    const struct route_table *table;
 };
 
 static uint32_t snapshots_alive;
