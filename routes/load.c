@@ -39,6 +39,7 @@ struct route_config {
     struct route_attachments *attachments;
     const struct route_table **tables; /* by Service; one reference each, or NULL */
     struct route_load_stats stats;
+    bool skips_invalid_objects; /* as its sources do */
     char hash[ROUTE_CONFIG_HASH_BYTES];
 };
 
@@ -85,14 +86,19 @@ static struct route_source_file *find_source(const struct route_config *config,
 static struct error take_source(struct loader *loader, const struct route_file *file)
 {
     struct route_config *config = loader->config;
-    struct route_source_file *source = find_source(loader->previous, file);
+    const struct route_config *previous = loader->previous;
+    if (previous != NULL &&
+        previous->skips_invalid_objects != loader->options->skip_invalid_objects) {
+        previous = NULL; /* its files were read by another rule */
+    }
+    struct route_source_file *source = find_source(previous, file);
     if (source != NULL) {
         route_source_ref(source);
         config->sources[config->sources_count++] = source;
     } else {
         struct route_source_options options = {.skip_invalid_objects =
                                                    loader->options->skip_invalid_objects,
-                                               .previous = find_name(loader->previous, file->name)};
+                                               .previous = find_name(previous, file->name)};
         TRY(route_source_parse(&options, file, &source));
         config->sources[config->sources_count++] = source;
         config->stats.objects_decoded += source->decoded_count;
@@ -316,6 +322,7 @@ struct error route_config_load(const struct route_load_options *options,
         return no_memory();
     }
     config->refs = 1;
+    config->skips_invalid_objects = options->skip_invalid_objects;
     arena_init(&config->arena, CONFIG_ARENA_CHUNK_BYTES, CONFIG_ARENA_BYTES_MAX);
     struct loader loader = {
         .options = options, .previous = previous, .diagnostics = diagnostics, .config = config};
