@@ -19,6 +19,7 @@ enum {
     HEAD_ARENA_BYTES = 4096,
     HEAD_ARENA_BYTES_MAX = 128 * 1024,
     SEND_PIECE_BYTES = 16 * 1024,
+    ACCEPT_SLACK = 512, /* accepted by the kernel when the listener was paused */
 };
 
 struct server_connection;
@@ -46,14 +47,16 @@ struct server_connection {
     struct list link;
     bool is_serving; /* within codec_receive: what is wanted is done after it */
     bool is_closing;
+    bool is_dropped; /* aborted to make room */
 };
 
 struct server {
     struct io *io;
     struct server_options options;
     struct io_listener listener;
-    struct list connections;
+    struct list connections; /* the oldest first */
     uint32_t connections_count;
+    uint32_t dropped_count; /* of them */
     uint32_t calls_count;
     bool is_closing;
     bool is_listener_closed;
@@ -105,6 +108,33 @@ static void close_connection(struct server_connection *connection)
     io_task_cancel(connection->server->io, &connection->pump);
     detach_call(connection);
     transport_close(&connection->transport);
+}
+
+/* The oldest connection goes that waits for its client, be it for a request or for a reader. The
+ * youngest may be the kubelet's, which asks at once. False: all of them wait for us. */
+static bool drop_oldest(struct server *server)
+{
+    struct list *node = server->connections.next;
+    for (; node != &server->connections; node = node->next) {
+        struct server_connection *connection = LIST_OWNER(node, struct server_connection, link);
+        const struct server_call *call = connection->call;
+        bool is_ours = call != NULL && call->is_handled && !call->is_answered;
+        if (connection->is_dropped || is_ours) {
+            continue;
+        }
+        connection->is_dropped = true;
+        server->dropped_count++;
+        connection->is_closing = true;
+        io_timer_stop(server->io, &connection->timer);
+        io_task_cancel(server->io, &connection->pump);
+        detach_call(connection);
+        transport_abort(&connection->transport);
+        if (server->dropped_count == server->options.connections_max) {
+            io_listener_pause(&server->listener); /* until the kernel has handed them back */
+        }
+        return true;
+    }
+    return false;
 }
 
 static void on_timeout(struct io_timer *timer)
@@ -439,11 +469,12 @@ static void on_closed(struct transport *transport)
     io_task_cancel(server->io, &connection->pump);
     io_timer_stop(server->io, &connection->timer);
     list_remove(&connection->link);
-    free(connection);
     server->connections_count--;
-    if (!server->is_closing && server->connections_count == server->options.connections_max - 1) {
+    if (connection->is_dropped && server->dropped_count-- == server->options.connections_max &&
+        !server->is_closing) {
         io_listener_resume(&server->listener);
     }
+    free(connection);
     maybe_free(server);
 }
 
@@ -461,9 +492,11 @@ static void on_accept(struct io_listener *listener, int fd)
     static const struct transport_options transport_options = {.receive_window_bytes = 16 * 1024,
                                                                .send_high_bytes = 64 * 1024};
     struct server *server = LIST_OWNER(listener, struct server, listener);
+    uint32_t count = server->connections_count - server->dropped_count;
     bool is_welcome = !server->is_closing &&
                       (server->options.is_allowed == NULL || server->options.is_allowed(fd));
-    if (!is_welcome || server->connections_count >= server->options.connections_max) {
+    if (!is_welcome || server->dropped_count >= server->options.connections_max + ACCEPT_SLACK ||
+        (count >= server->options.connections_max && !drop_oldest(server))) {
         close(fd);
         return;
     }
@@ -493,9 +526,6 @@ static void on_accept(struct io_listener *listener, int fd)
     codec_set_room(connection->codec, transport_room(&connection->transport));
     restart_timer(connection);
     transport_resume(&connection->transport);
-    if (server->connections_count == server->options.connections_max) {
-        io_listener_pause(&server->listener);
-    }
 }
 
 static void on_listener_closed(struct io_listener *listener)

@@ -3,8 +3,9 @@
  * uses the same transport and codec as the data path; what it adds is a handler that may answer
  * later.
  *
- * Bounds (reliability.md I): connections_max at once, 5 s for a request and for a reader that does
- * not read, request bodies are refused, one answer at a time.
+ * Bounds (reliability.md I): connections_max at once, the oldest that waits for its client making
+ * room for the next, so that silent clients keep no probe out; 5 s for a request and for a reader
+ * that does not read; request bodies are read and dropped; one answer at a time.
  */
 #pragma once
 

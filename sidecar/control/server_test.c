@@ -3,6 +3,7 @@
 #include "control/server.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -217,18 +218,56 @@ static void begin_narrow(void)
     begin_with(2);
 }
 
-Test(server, serves_the_next_client_when_one_of_too_many_leaves, .init = begin_narrow, .fini = end,
-     .timeout = 20)
+static bool is_at_end(int fd)
+{
+    char byte;
+    ssize_t got = recv(fd, &byte, 1, MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno == ECONNRESET);
+}
+
+/* One that says nothing, one in the middle of its head, one that takes no answer. */
+Test(server, makes_room_for_the_next_client_by_the_oldest_that_is_waited_for, .init = begin_narrow,
+     .fini = end, .timeout = 20)
+{
+    static const char *const words[] = {"", "GET /x HT", "GET /big HTTP/1.1\r\nHost: a\r\n\r\n"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        int first = connect_client();
+        send_text(first, words[i]);
+        turn_for(30);
+        int second = connect_client();
+        turn_for(30);
+        int third = connect_client();
+        send_text(third, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+        cr_assert_not_null(strstr(read_until(third, "hello"), "hello"), "%s", words[i]);
+        turn_for(30);
+        (void)read_until(first, NULL); /* what had been sent to it */
+        cr_assert(is_at_end(first), "%s", words[i]);
+        send_text(second, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+        cr_assert_not_null(strstr(read_until(second, "hello"), "hello"));
+        close(first);
+        close(second);
+        close(third);
+        turn_for(30);
+    }
+}
+
+Test(server, keeps_those_it_owes_an_answer, .init = begin_narrow, .fini = end, .timeout = 20)
 {
     int first = connect_client();
+    send_text(first, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
+    turn_for(30);
+    struct server_call *first_call = held;
     int second = connect_client();
+    send_text(second, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
     turn_for(30);
     int third = connect_client();
-    send_text(third, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
-    turn_for(50);
-    cr_assert_eq(requests, 0);
+    turn_for(30);
+    cr_assert(is_at_end(third));
+    server_reply(first_call, 200, "text/plain", copy_of("first"), 5);
+    server_reply(held, 200, "text/plain", copy_of("second"), 6);
+    cr_assert_not_null(strstr(read_until(first, "first"), "first"));
+    cr_assert_not_null(strstr(read_until(second, "second"), "second"));
     close(first);
-    cr_assert_not_null(strstr(read_until(third, "hello"), "hello"));
     close(second);
     close(third);
 }
