@@ -178,6 +178,17 @@ static bool is_table(const json_t *value)
            json_is_object(json_array_get(value, 0));
 }
 
+/* Does any row have a table there? Those stand below their rows. */
+static bool is_nested(const json_t *rows, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        if (is_table(json_object_get(json_array_get(rows, i), name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The widest cell of a column, its name included. */
 static size_t width_of(const json_t *rows, const char *name)
 {
@@ -201,21 +212,23 @@ static void print_table(FILE *out, const json_t *rows, const char *indent)
     json_t *first = json_array_get(rows, 0);
     json_object_foreach(first, name, ignored)
     {
-        if (count < TEXT_COLUMNS_MAX && !is_table(ignored)) {
+        if (count < TEXT_COLUMNS_MAX && !is_nested(rows, name)) {
             widths[count] = width_of(rows, name);
             names[count++] = name;
         }
     }
     fputs(indent, out);
     for (size_t i = 0; i < count; i++) {
-        fprintf(out, "%-*s%s", (int)widths[i], names[i], i + 1 == count ? "\n" : "  ");
+        bool is_last = i + 1 == count;
+        fprintf(out, "%-*s%s", is_last ? 0 : (int)widths[i], names[i], is_last ? "\n" : "  ");
     }
     for (size_t row = 0; row < json_array_size(rows); row++) {
         json_t *object = json_array_get(rows, row);
         fputs(indent, out);
         for (size_t i = 0; i < count; i++) {
-            print_cell(out, cell_of(json_object_get(object, names[i])), widths[i]);
-            fputs(i + 1 == count ? "\n" : "  ", out);
+            bool is_last = i + 1 == count;
+            print_cell(out, cell_of(json_object_get(object, names[i])), is_last ? 0 : widths[i]);
+            fputs(is_last ? "\n" : "  ", out);
         }
         json_object_foreach(object, name, ignored)
         {
@@ -252,6 +265,14 @@ static void print_members(FILE *out, json_t *object)
     }
 }
 
+static void print_lines(FILE *out, const json_t *array)
+{
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        print_cell(out, cell_of(json_array_get(array, i)), 0);
+        fputc('\n', out);
+    }
+}
+
 char *json_print_text(struct json *value)
 {
     char *text = NULL;
@@ -266,11 +287,10 @@ char *json_print_text(struct json *value)
             print_table(out, root, "");
         } else if (json_is_object(root)) {
             print_members(out, root);
+        } else if (json_array_size(root) > 0) {
+            print_lines(out, root);
         } else {
-            print_cell(out,
-                       json_array_size(root) == 0 && json_is_array(root) ? strdup("none")
-                                                                         : cell_of(root),
-                       0);
+            print_cell(out, json_is_array(root) ? strdup("none") : cell_of(root), 0);
             fputc('\n', out);
         }
         if (fclose(out) != 0) {

@@ -74,8 +74,30 @@ Test(json, prints_text_for_people)
                            "why       -\n"
                            "services\n"
                            "    name          port\n"
-                           "    web           80  \n"
-                           "    a-longer-one  81  \n");
+                           "    web           80\n"
+                           "    a-longer-one  81\n");
+    free(text);
+    rows = json_new_array();
+    for (int i = 0; i < 2; i++) { /* only the second has anything below it */
+        struct json *inner = json_new_array();
+        if (i == 1) {
+            struct json *row = json_new_object();
+            json_put(row, "type", json_new_text("Accepted"));
+            json_push(inner, row);
+        }
+        struct json *row = json_new_object();
+        json_put(row, "name", json_new_text("r"));
+        json_put(row, "conditions", inner);
+        json_push(rows, row);
+    }
+    text = json_print_text(rows);
+    cr_assert_str_eq(text, "name\nr\nr\n    type\n    Accepted\n");
+    free(text);
+    struct json *lines = json_new_array();
+    json_push(lines, json_new_text("stream 1"));
+    json_push(lines, json_new_text("op 2"));
+    text = json_print_text(lines);
+    cr_assert_str_eq(text, "stream 1\nop 2\n");
     free(text);
     text = json_print_text(json_new_array());
     cr_assert_str_eq(text, "none\n");

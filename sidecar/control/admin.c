@@ -59,7 +59,8 @@ static struct json *json_time(uint64_t at_ms)
     return json_new_text(text);
 }
 
-static struct json *json_diagnostics(const struct builder_result *result)
+static struct json *json_diagnostics(const struct control *control,
+                                     const struct builder_result *result)
 {
     struct json *list = json_new_array();
     for (uint32_t i = 0; i < result->diagnostics.count; i++) {
@@ -83,7 +84,7 @@ static struct json *json_diagnostics(const struct builder_result *result)
         snprintf(message, sizeof(message), "%s: %s", error_text(result->error.code),
                  strerror(result->error.detail));
         struct json *row = json_new_object();
-        json_put(row, "file", json_new_text(""));
+        json_put(row, "file", json_new_text(control->options->config));
         json_put(row, "line", json_new_number(0));
         json_put(row, "column", json_new_number(0));
         json_put(row, "code", json_new_text("config-unreadable"));
@@ -107,15 +108,16 @@ static struct json *json_not_ready(const struct control *control)
     return list;
 }
 
-static struct json *json_refused(const struct builder_result *refused)
+static struct json *json_refused(const struct control *control)
 {
+    const struct builder_result *refused = control->refused;
     if (refused == NULL) {
         return json_new_null();
     }
     struct json *json = json_new_object();
     json_put(json, "hash", json_new_text(refused->hash));
     json_put(json, "at", json_time(refused->at_ms));
-    json_put(json, "diagnostics", json_diagnostics(refused));
+    json_put(json, "diagnostics", json_diagnostics(control, refused));
     return json;
 }
 
@@ -175,7 +177,7 @@ static void get_status(const struct admin_call *admin, const struct message_head
     json_put(json, "connections",
              json_new_number((int64_t)stats_active_sum(control->stats, control->workers_count)));
     json_put(json, "logLevel", json_new_text(log_level_name(log_level())));
-    json_put(json, "lastRefused", json_refused(control->refused));
+    json_put(json, "lastRefused", json_refused(control));
     admin_reply(admin, 200, json);
 }
 
@@ -473,7 +475,7 @@ void admin_reload_done(struct control *control, void *argument, const struct bui
     uint16_t status = 200;
     if (result->outcome == BUILDER_REFUSED) {
         status = 409;
-        json_put(json, "diagnostics", json_diagnostics(result));
+        json_put(json, "diagnostics", json_diagnostics(control, result));
     } else {
         json_put(json, "generation", json_new_number((int64_t)control->current->generation));
         json_put(json, "hash", json_new_text(control->current->hash));
@@ -557,7 +559,8 @@ static bool wants_text(const struct message_head *head)
 {
     for (uint32_t i = 0; i < head->fields_count; i++) {
         if (bytes_equal_nocase(head->fields[i].name, BYTES("accept"))) {
-            return bytes_starts_with(head->fields[i].value, BYTES("text/plain"));
+            return bytes_equal_nocase(bytes_first(head->fields[i].value, strlen("text/plain")),
+                                      BYTES("text/plain"));
         }
     }
     return false;

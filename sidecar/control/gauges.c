@@ -5,6 +5,7 @@
 #include "control/gauges.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,11 +42,15 @@ static double process_status(const char *name)
     return found == NULL ? 0 : strtod(found + strlen(name), NULL);
 }
 
-/* What /proc/self/fd lists; its own descriptor is one of them. */
-static uint32_t open_descriptors(void)
+/* What /proc/self/fd lists; its own descriptor is one of them. All that there may be where none is
+ * left to list them with. */
+static double open_descriptors(rlim_t limit)
 {
     DIR *directory = opendir("/proc/self/fd");
     uint32_t count = 0;
+    if (directory == NULL && errno == EMFILE) {
+        return (double)limit;
+    }
     while (directory != NULL && readdir(directory) != NULL) {
         count++;
     }
@@ -100,10 +105,10 @@ uint32_t gauges_collect(const struct control *control, struct stats_gauge *ret_g
     GAUGE("process_resident_memory_bytes", "Resident memory.", process_status("VmRSS:") * 1024);
     GAUGE("process_virtual_memory_bytes", "Virtual memory.", process_status("VmSize:") * 1024);
     GAUGE("process_threads", "Threads.", process_status("Threads:"));
-    GAUGE("process_open_fds", "Open descriptors.", open_descriptors());
-    GAUGE("process_start_time_seconds", "Wall clock at the start.", control->started_at_seconds);
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
+    GAUGE("process_open_fds", "Open descriptors.", open_descriptors(limit.rlim_cur));
+    GAUGE("process_start_time_seconds", "Wall clock at the start.", control->started_at_seconds);
     GAUGE("process_max_fds", "Limit of open descriptors.", limit.rlim_cur);
     return count;
 }
