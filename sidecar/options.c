@@ -157,7 +157,7 @@ static bool set_config(struct parser *parser, struct bytes value)
     return store_text(parser, value, &parser->options->config);
 }
 
-/* A DNS label (RFC 1123), which is what Kubernetes lets a namespace be. */
+/* A DNS label (RFC 1123), which is what Kubernetes lets a namespace and a Service be. */
 static bool is_label(struct bytes value)
 {
     bool is_fine = value.size > 0 && value.size <= 63 && value.data[0] != '-' &&
@@ -259,7 +259,7 @@ static bool add_listen(struct parser *parser, struct bytes value)
     struct bytes namespace = service;
     struct bytes name = bytes_split(&namespace, '.');
     uint64_t number = 0;
-    if (name.size == 0 || namespace.size == 0 || bytes_find(namespace, '.') != namespace.size ||
+    if (!is_label(name) || !is_label(namespace) ||
         error_is(bytes_parse_decimal(port, UINT16_MAX, &number)) || number == 0 ||
         !parse_listen_address(address, &listen->address) || listen->address.port == 0) {
         return refuse(parser, want, value);

@@ -9,7 +9,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
+
+enum {
+    ALIVE_TRIES = 30, /* 10 ms apart */
+};
 
 bool admin_socket_is_allowed(int fd)
 {
@@ -37,9 +42,27 @@ static void make_directories(const char *path)
     }
 }
 
-/* Remove what a dead process of ours left; anything else stays. */
+/* Does somebody listen there? */
+static bool is_alive(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool is_connected =
+        fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+    bool is_full = fd >= 0 && !is_connected && errno == EAGAIN;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return is_connected || is_full;
+}
+
+/*
+ * Remove what a dead process of ours left; anything else stays. The socket of one that was killed a
+ * moment ago answers until the kernel has taken its ring apart, so "alive" is believed only when it
+ * lasts.
+ */
 static struct error clear_path(const struct sockaddr_un *address, char *reason, size_t size)
 {
+    static const struct timespec pause = {.tv_nsec = 10000000};
     struct stat info;
     if (lstat(address->sun_path, &info) != 0) {
         return errno == ENOENT ? OK : fail("lstat", errno, reason, size);
@@ -48,17 +71,15 @@ static struct error clear_path(const struct sockaddr_un *address, char *reason, 
         snprintf(reason, size, "there is a file at this path that is no socket");
         return error_make(ERROR_OS, EEXIST);
     }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool is_alive = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
-    int number = errno;
-    if (fd >= 0) {
-        close(fd);
+    for (int tries = 0; is_alive(address); tries++) {
+        if (tries == ALIVE_TRIES) {
+            snprintf(reason, size, "another process listens at this path");
+            return error_make(ERROR_OS, EADDRINUSE);
+        }
+        nanosleep(&pause, NULL);
     }
-    if (is_alive || number == EAGAIN) {
-        snprintf(reason, size, "another process listens at this path");
-        return error_make(ERROR_OS, EADDRINUSE);
-    }
-    return unlink(address->sun_path) == 0 ? OK : fail("unlink", errno, reason, size);
+    return unlink(address->sun_path) == 0 || errno == ENOENT ? OK
+                                                             : fail("unlink", errno, reason, size);
 }
 
 static struct error set_group(const char *path, const char *group, char *reason, size_t size)

@@ -119,19 +119,22 @@ static struct error listen_patiently(const struct io_listen_options *options, in
     return error;
 }
 
-/* Open one listening descriptor, saying why not. */
-static bool open_listener(const struct address *address, const char *flag, int *ret_fd)
+/* The one line of a failed start; false. */
+static bool say_cannot_listen(const struct address *address, const char *flag, struct error error)
 {
-    struct io_listen_options options = {.address = *address, .is_v6_only = true};
-    struct error error = listen_patiently(&options, ret_fd);
-    if (!error_is(error)) {
-        return true;
-    }
     char text[ADDRESS_TEXT_MAX];
     address_print(address, text);
     log_line(NULL, LOG_ERROR, "msg=\"cannot listen\" flag=%s address=%s reason=\"%s\"", flag, text,
              strerror(error.detail));
     return false;
+}
+
+/* Open one listening descriptor, saying why not. */
+static bool open_listener(const struct address *address, const char *flag, int *ret_fd)
+{
+    struct io_listen_options options = {.address = *address, .is_v6_only = true};
+    struct error error = listen_patiently(&options, ret_fd);
+    return !error_is(error) || say_cannot_listen(address, flag, error);
 }
 
 static void set_own_ports(const struct options *options, struct worker_settings *settings)
@@ -195,10 +198,13 @@ static bool add_pair(struct startup_listeners *listeners, enum listener_kind kin
     struct io_listen_options options = {.address = v6, .is_v6_only = true};
     int fd = -1;
     struct error error = listen_patiently(&options, &fd);
+    if (error.detail == EADDRINUSE) {
+        return say_cannot_listen(&v6, flag, error);
+    }
     if (error_is(error)) {
         log_line(NULL, LOG_WARNING, "msg=\"no IPv6 listener\" flag=%s reason=\"%s\"", flag,
                  strerror(error.detail));
-        return error.detail != EADDRINUSE;
+        return true;
     }
     listeners->items[listeners->count++] =
         (struct worker_listener){.kind = kind, .address = v6, .fd = fd};
@@ -213,8 +219,8 @@ bool startup_open_listeners(const struct options *options, struct startup_listen
         const struct options_listen *listen = &options->listens[i];
         for (uint32_t j = 0; j < i; j++) {
             if (listen->address.port != 0 && has_service(&options->listens[j], &listen->address)) {
-                log_line(NULL, LOG_ERROR, "msg=\"two --listen flags have one address\"");
-                return false;
+                return say_cannot_listen(&listen->address, "--listen",
+                                         error_make(ERROR_OS, EADDRINUSE));
             }
         }
         if (!add_listener(listeners, LISTENER_NAMED, &listen->address, listen, "--listen")) {
@@ -234,8 +240,9 @@ bool startup_health_listener(uint16_t port, int *ret_fd)
     /* One socket for both families where there is IPv6: the kubelet comes from outside. */
     struct io_listen_options any = {.is_v6_only = false};
     error_ignore(address_parse_ip(BYTES("::"), port, &any.address)); /* a constant */
-    if (!error_is(listen_patiently(&any, ret_fd))) {
-        return true;
+    struct error error = listen_patiently(&any, ret_fd);
+    if (!error_is(error) || error.detail == EADDRINUSE) { /* by another, of whichever family */
+        return !error_is(error) || say_cannot_listen(&any.address, "--health-port", error);
     }
     struct address v4;
     error_ignore(address_parse_ip(BYTES("0.0.0.0"), port, &v4)); /* a constant */
