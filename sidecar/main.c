@@ -36,7 +36,7 @@ static int proxy_main(int argc, char **argv)
 
 struct command {
     const char *name;
-    int (*run)(int argc, char **argv); /* argv[0] is the name */
+    int (*run)(int argc, char **argv); /* argv[0] is "outrigger NAME" */
     const char *help;
 };
 
@@ -61,6 +61,18 @@ static void print_help(FILE *out)
     fputs("  outrigger --version\n  outrigger COMMAND --help\n", out);
 }
 
+static int run(const struct command *command, int argc, char **argv)
+{
+    static char name[32]; /* what getopt calls us in its messages */
+    static char help[] = "--help";
+    snprintf(name, sizeof(name), "outrigger %s", command->name);
+    argv[0] = name;
+    if (argc > 1 && strcmp(argv[1], "-h") == 0) {
+        argv[1] = help;
+    }
+    return command->run(argc, argv);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -77,7 +89,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
-            return commands[i].run(argc - 1, argv + 1);
+            return run(&commands[i], argc - 1, argv + 1);
         }
     }
     fprintf(stderr, "outrigger: unknown command '%s'; see outrigger --help\n", argv[1]);

@@ -218,7 +218,7 @@ def test_without_the_privilege_one_message_names_it_and_the_remedy(world, outrig
     result = world.pod.run("setpriv", "--bounding-set=-net_admin", "--inh-caps=-all", outrigger, "intercept", action,
                            "--proxy-uid", UID)
     assert result.returncode == 1
-    assert "NET_ADMIN is missing" in result.stderr
+    assert "NET_ADMIN is missing" in result.stderr and len(result.stderr.splitlines()) == 1
     assert "capabilities" in result.stderr
 
 

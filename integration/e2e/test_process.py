@@ -96,6 +96,42 @@ def test_a_port_in_use_is_status_1_with_its_number(host, outrigger, directory):
     assert str(server.port) in result.stderr + result.stdout
 
 
+@pytest.mark.parametrize("flag", ["--outbound-port", "--inbound-port", "--health-port"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_that_one_family_has_in_use_is_one_line_with_flag_and_port(host, outrigger, directory, flag, address):
+    os.mkdir(directory + "/config")
+    with servers.Echo(host, address) as server:
+        options = dict(zip(*[iter(quiet_options(host, directory))] * 2)) | {flag: server.port}
+        result = run(outrigger, "proxy", "--config", directory + "/config", *(word for pair in options.items() for word in pair))
+    assert result.returncode == 1, result.stderr
+    [line] = [line for line in result.stderr.splitlines() if "level=error" in line]
+    assert flag in line and f":{server.port}" in line
+
+
+def test_two_listen_flags_with_one_address_are_status_1_with_it(host, outrigger, directory):
+    number = servers.free_port(host)
+    result = run(outrigger, "proxy", "--config", directory, *quiet_options(host, directory),
+                 "--listen", f"{number}=a.shop:80", "--listen", f"127.0.0.1:{number}=b.shop:80")
+    assert result.returncode == 1 and f"--listen address=127.0.0.1:{number}" in result.stderr
+
+
+def test_a_killed_proxy_can_be_started_again_at_once(host, restricted, start, config):
+    proxy = restricted(servers.free_port(host))
+    for _ in range(5):
+        proxy.process.kill()
+        proxy.process.wait(5)
+        proxy.start()  # on the socket and the ports of the dead one, which the kernel takes apart by and by
+    assert proxy.status()["ready"]
+
+
+def test_the_socket_of_a_living_process_is_left_alone(host, restricted, outrigger, directory):
+    proxy = restricted(servers.free_port(host))
+    result = run(outrigger, "proxy", "--config", directory, "--outbound-port", 0, "--inbound-port", 0, "--health-port", 0,
+                 "--admin-socket", proxy.admin_path)
+    assert result.returncode == 1 and proxy.admin_path in result.stderr
+    assert proxy.status()["ready"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["proxy"], ["proxy", "--config", ".", "--io", "poll"],
                                        ["proxy", "--config", ".", "--surplus"]])
 def test_a_wrong_command_line_is_status_2(outrigger, arguments):
@@ -106,9 +142,10 @@ def test_a_wrong_command_line_is_status_2(outrigger, arguments):
 
 def test_version_and_help_are_status_0(outrigger):
     assert re.match(r"outrigger \d+\.\d+", run(outrigger, "--version").stdout)
-    for words in (["--help"], ["proxy", "--help"], ["intercept", "--help"], ["admin", "--help"]):
+    for words in (["--help"], ["-h"], ["admin", "status", "--help"],
+                  *([command, flag] for command in ("proxy", "intercept", "check", "explain", "admin") for flag in ("--help", "-h"))):
         result = run(outrigger, *words)
-        assert result.returncode == 0 and "Usage" in result.stdout, words
+        assert result.returncode == 0 and "usage" in result.stdout.lower() and not result.stderr, words
 
 
 # ---- signals and drain ----
@@ -207,6 +244,26 @@ def test_the_health_port_answers_its_four_paths(host, restricted):
     assert proxy.get("/other")[0] == 404
 
 
+@pytest.mark.parametrize("words", [b"", b"GET /healthz/li", b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 50],
+                         ids=["silent", "half a head", "no reader"])
+def test_clients_that_go_no_further_keep_no_probe_out(host, restricted, words):
+    proxy = restricted(servers.free_port(host))
+    silent = [servers.connect(host, "127.0.0.1", proxy.health) for _ in range(200)]
+    try:
+        for client in silent:
+            try:
+                client.sendall(words)
+            except OSError:
+                pass  # it had to make room already
+        for _ in range(10):
+            began = time.monotonic()
+            assert proxy.get("/healthz/live") == (200, "live\n")
+            assert time.monotonic() - began < 1
+    finally:
+        for client in silent:
+            client.close()
+
+
 def test_admin_commands_answer(host, restricted, io):
     with servers.Echo(host, "127.0.0.1") as server:
         proxy = restricted(server.port)
@@ -237,6 +294,10 @@ def test_the_admin_command_line_speaks_to_the_socket(host, restricted, outrigger
     assert result.returncode == 0 and '"generation"' in result.stdout
     result = run(outrigger, "admin", "--socket", proxy.admin_path, "status")
     assert result.returncode == 0 and result.stdout
+    result = run(outrigger, "admin", "status", "--json", "--socket", proxy.admin_path)
+    assert result.returncode == 0 and '"generation"' in result.stdout
+    result = run(outrigger, "admin", "--socket", proxy.admin_path, "statsu")
+    assert result.returncode == 2 and "statsu" in result.stderr.splitlines()[0]
     result = run(outrigger, "admin", "--socket", proxy.admin_path + "-none", "status")
     assert result.returncode == 1 and proxy.admin_path in result.stderr
 

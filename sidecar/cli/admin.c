@@ -236,37 +236,63 @@ static int ask(const char *path, const struct request *request)
     return status;
 }
 
-int admin_main(int argc, char **argv)
+struct command_line {
+    const char *path;
+    bool is_json;
+    bool is_help;
+    int count; /* words of the command, moved to argv[0] and on */
+};
+
+/* Options stand before the command or behind its name, but for what `explain` takes for itself. */
+static bool read_command_line(int argc, char **argv, struct command_line *line)
 {
-    const char *path = default_socket;
-    bool is_json = false;
-    int at = 1;
-    for (; at < argc && strncmp(argv[at], "--", 2) == 0; at++) {
-        if (strcmp(argv[at], "--json") == 0) {
-            is_json = true;
-        } else if (strcmp(argv[at], "--socket") == 0 && at + 1 < argc) {
-            path = argv[++at];
-        } else if (strncmp(argv[at], "--socket=", 9) == 0) {
-            path = argv[at] + 9;
-        } else if (strcmp(argv[at], "--help") == 0) {
-            print_usage(stdout);
-            return 0;
+    bool is_value = false; /* of -X or -H */
+    for (int at = 1; at < argc; at++) {
+        char *word = argv[at];
+        if (is_value || strncmp(word, "--", 2) != 0) {
+            is_value = !is_value && (strcmp(word, "-X") == 0 || strcmp(word, "-H") == 0);
+            argv[line->count++] = word;
+        } else if (strcmp(word, "--json") == 0) {
+            line->is_json = true;
+        } else if (strcmp(word, "--socket") == 0 && at + 1 < argc) {
+            line->path = argv[++at];
+        } else if (strncmp(word, "--socket=", 9) == 0) {
+            line->path = word + 9;
+        } else if (strcmp(word, "--help") == 0) {
+            line->is_help = true;
         } else {
-            fprintf(stderr, "outrigger admin: unknown option '%s'; see outrigger admin --help\n",
-                    argv[at]);
-            return 2;
+            bool is_bare = strcmp(word, "--socket") == 0;
+            fprintf(stderr, "outrigger admin: %s '%s'; see outrigger admin --help\n",
+                    is_bare ? "a path is needed after" : "unknown option", word);
+            return false;
         }
     }
+    return true;
+}
+
+int admin_main(int argc, char **argv)
+{
+    struct command_line line = {.path = default_socket};
+    if (!read_command_line(argc, argv, &line)) {
+        return 2;
+    }
+    if (line.is_help) {
+        print_usage(stdout);
+        return 0;
+    }
     static struct request request;
-    if (at == argc || !add_command(&request, argc - at, argv + at)) {
+    if (line.count == 0 || !add_command(&request, line.count, argv)) {
+        fprintf(stderr, "outrigger admin: %s%s\n",
+                line.count == 0 ? "a command is needed" : "no such command, or not so: ",
+                line.count == 0 ? "" : argv[0]);
         print_usage(stderr);
         return 2;
     }
     add(&request, " HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nAccept: ");
-    add(&request, is_json ? "application/json\r\n\r\n" : "text/plain\r\n\r\n");
+    add(&request, line.is_json ? "application/json\r\n\r\n" : "text/plain\r\n\r\n");
     if (request.is_cut) {
         fputs("outrigger admin: the request is too long\n", stderr);
         return 2;
     }
-    return ask(path, &request);
+    return ask(line.path, &request);
 }

@@ -258,8 +258,12 @@ static int parse(int argc, char **argv, struct intercept *intercept, bool *ret_i
     if (!intercept->has_proxy_uid && intercept->action != ACTION_REMOVE) {
         return usage("--proxy-uid is needed: without it the proxy's own traffic would loop", "");
     }
-    if (intercept->redirection.outbound_port == 0 && intercept->redirection.inbound_port == 0) {
+    const struct redirection *redirection = &intercept->redirection;
+    if (redirection->outbound_port == 0 && redirection->inbound_port == 0) {
         return usage("--outbound-port 0 and --inbound-port 0 leave nothing to redirect", "");
+    }
+    if (redirection->outbound_port == redirection->inbound_port) {
+        return usage("--outbound-port and --inbound-port must be two ports", "");
     }
     return EXIT_OK;
 }
@@ -385,11 +389,9 @@ static bool choose_iptables(struct intercept *intercept)
 static bool prepare(struct intercept *intercept)
 {
     if (!raise_capabilities()) {
-        fputs("outrigger intercept: the capability NET_ADMIN is missing.\n"
-              "Run it as root in the pod's network namespace, or give the init container\n"
-              "securityContext: {runAsUser: 0, capabilities: {drop: [ALL], add: [NET_ADMIN, "
-              "NET_RAW]}}.\n"
-              "--print shows the rules without it.\n",
+        fputs("outrigger intercept: the capability NET_ADMIN is missing: run it as root in the "
+              "pod's network namespace, or give the init container securityContext: {runAsUser: "
+              "0, capabilities: {drop: [ALL], add: [NET_ADMIN, NET_RAW]}}; --print needs none\n",
               stderr);
         return false;
     }
