@@ -156,6 +156,14 @@ struct codec {
     bool is_head_timeout_wanted; /* server: part of a head has come (reliability A19) */
 };
 
+/* Bytes that the transport takes behind what is in `out`. */
+static inline uint64_t codec_room(const struct codec *codec)
+{
+    uint64_t used = codec->out.size;
+    return used < codec->transport_room ? codec->transport_room - used : 0;
+}
+
+/* What stands behind the calls below, which say what each does. */
 struct codec_ops {
     enum codec_protocol protocol;
     FALLIBLE (*receive)(struct codec *codec, struct buffer *input);
@@ -175,8 +183,7 @@ struct codec_ops {
     void (*destroy)(struct codec *codec);
 };
 
-/* ---- the connection's side
- * -------------------------------------------------------------------------------------- */
+/* ---- the connection's side ---- */
 
 /*
  * Work on received bytes: consume what can be, deliver events. What stays in `input` is wanted
@@ -230,8 +237,7 @@ static inline void codec_destroy(struct codec *codec)
     }
 }
 
-/* ---- the exchange's side
- * ---------------------------------------------------------------------------------------- */
+/* ---- the exchange's side ---- */
 
 /* Client role: begin an exchange; events and arena are set. Errors: ERROR_LIMIT (not now),
  * ERROR_CLOSED. */

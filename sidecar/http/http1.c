@@ -223,7 +223,7 @@ static void on_flushed(struct codec *codec)
     struct http1 *http1 = http1_from(codec);
     struct exchange *exchange = http1->exchange;
     if (exchange != NULL && !exchange->is_send_over && http1->is_room_awaited &&
-        codec->transport_room > codec->out.size) {
+        codec_room(codec) > 0) {
         http1->is_room_awaited = false;
         exchange->events->on_room(exchange);
     }

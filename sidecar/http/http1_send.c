@@ -420,12 +420,7 @@ void http1_grant(struct exchange *exchange)
 uint64_t http1_room(const struct exchange *exchange)
 {
     struct http1 *http1 = http1_of(exchange);
-    const struct codec *codec = &http1->codec;
-    uint64_t used = codec->out.size;
-    uint64_t left = used < codec->transport_room ? codec->transport_room - used : 0;
-    if (http1->send_state == SEND_UPGRADE) {
-        left = 0;
-    }
+    uint64_t left = http1->send_state == SEND_UPGRADE ? 0 : codec_room(&http1->codec);
     if (left == 0) {
         http1->is_room_awaited = true;
     }

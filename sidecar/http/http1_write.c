@@ -139,14 +139,10 @@ static bool put_any(struct writer *writer, const struct message_field *field)
     if (writer->is_trailers) {
         return !http1_is_trailer(field->name) || put_field(writer, field);
     }
+    if (message_field_is_of_hop((enum message_field_name)field->known)) {
+        return true; /* the flags say what is written instead */
+    }
     switch ((int)field->known) {
-    case MESSAGE_FIELD_CONNECTION:
-    case MESSAGE_FIELD_KEEP_ALIVE:
-    case MESSAGE_FIELD_PROXY_CONNECTION:
-    case MESSAGE_FIELD_TE:
-    case MESSAGE_FIELD_TRANSFER_ENCODING:
-    case MESSAGE_FIELD_UPGRADE:
-        return true; /* of this hop only: the flags say what is written instead */
     case MESSAGE_FIELD_HOST:
         return writer->head->is_request ? put_host(writer, field) : put_field(writer, field);
     case MESSAGE_FIELD_CONTENT_LENGTH:

@@ -229,17 +229,8 @@ struct error message_remove_hop_by_hop(struct message_head *head)
         }
     }
     for (uint32_t i = 0; i < head->fields_count; i++) {
-        switch ((int)head->fields[i].known) {
-        case MESSAGE_FIELD_CONNECTION:
-        case MESSAGE_FIELD_KEEP_ALIVE:
-        case MESSAGE_FIELD_PROXY_CONNECTION:
-        case MESSAGE_FIELD_TE:
-        case MESSAGE_FIELD_TRANSFER_ENCODING:
-        case MESSAGE_FIELD_UPGRADE:
+        if (message_field_is_of_hop((enum message_field_name)head->fields[i].known)) {
             head->fields[i].is_dropped = true;
-            break;
-        default:
-            break;
         }
     }
     return OK;

@@ -116,6 +116,14 @@ FALLIBLE message_set(struct message_head *head, struct arena *arena, struct byte
 /* Drop every field of that name, compared without case. */
 void message_remove(struct message_head *head, struct bytes name);
 
+/* Is it a field of one hop only, which is not passed on (RFC 9110 7.6.1)? */
+static inline bool message_field_is_of_hop(enum message_field_name name)
+{
+    return name == MESSAGE_FIELD_CONNECTION || name == MESSAGE_FIELD_KEEP_ALIVE ||
+           name == MESSAGE_FIELD_PROXY_CONNECTION || name == MESSAGE_FIELD_TE ||
+           name == MESSAGE_FIELD_TRANSFER_ENCODING || name == MESSAGE_FIELD_UPGRADE;
+}
+
 /* Which known name this is. */
 enum message_field_name message_field_known(struct bytes name);
 

@@ -210,9 +210,7 @@ static void grant(struct exchange *exchange)
 static uint64_t room(const struct exchange *exchange)
 {
     struct opaque *opaque = opaque_of(exchange);
-    const struct codec *codec = &opaque->codec;
-    uint64_t used = codec->out.size;
-    uint64_t left = used < codec->transport_room ? codec->transport_room - used : 0;
+    uint64_t left = codec_room(&opaque->codec);
     if (left == 0) {
         opaque->is_room_awaited = true;
     }
@@ -224,7 +222,7 @@ static void on_flushed(struct codec *codec)
     struct opaque *opaque = opaque_from(codec);
     struct exchange *exchange = opaque->exchange;
     if (exchange != NULL && !exchange->is_send_over && opaque->is_room_awaited &&
-        codec->transport_room > codec->out.size) {
+        codec_room(codec) > 0) {
         opaque->is_room_awaited = false;
         exchange->events->on_room(exchange);
     }

@@ -363,8 +363,7 @@ static void grant(struct exchange *exchange)
 static uint64_t room(const struct exchange *exchange)
 {
     struct weave *weave = weave_from(exchange->codec);
-    uint64_t used = weave->codec.out.size;
-    uint64_t left = used < weave->codec.transport_room ? weave->codec.transport_room - used : 0;
+    uint64_t left = codec_room(&weave->codec);
     weave->is_room_awaited = weave->is_room_awaited || left == 0;
     return left;
 }
@@ -372,7 +371,7 @@ static uint64_t room(const struct exchange *exchange)
 static void on_flushed(struct codec *codec)
 {
     struct weave *weave = weave_from(codec);
-    bool has_room = codec->transport_room > codec->out.size;
+    bool has_room = codec_room(codec) > 0;
     bool tells = weave->is_room_awaited && has_room;
     weave->is_room_awaited = weave->is_room_awaited && !has_room;
     for (unsigned id = 0; id < 256; id++) {
