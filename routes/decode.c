@@ -191,28 +191,65 @@ static struct bytes read_text(struct route_decoder *decoder, const struct route_
     return text;
 }
 
+/* An API server counts characters, not bytes. */
+static int64_t count_characters(struct bytes text)
+{
+    int64_t count = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        count += (text.data[i] & 0xc0) != 0x80;
+    }
+    return count;
+}
+
 static void check_length(struct route_decoder *decoder, const struct route_node *node,
                          struct bytes text, int64_t min, int64_t max)
 {
     if ((int64_t)text.size < min) {
         route_decode_fail(decoder, node, "too-short", "must not be empty");
-    } else if (max > 0 && (int64_t)text.size > max) {
-        route_decode_fail(decoder, node, "too-long", "must be at most %lld bytes long, not %zu",
-                          (long long)max, text.size);
+    } else if (max > 0 && count_characters(text) > max) {
+        route_decode_fail(decoder, node, "too-long",
+                          "must be at most %lld characters long, not %lld", (long long)max,
+                          (long long)count_characters(text));
     }
 }
 
-/* The nearest of `words` to `text`, or NULL. */
+/* What was probably meant by a word that is not known. */
+struct guess {
+    struct bytes word;
+    const char *nearest; /* by mistakes of typing */
+    uint32_t best;
+    const char *longer; /* that the word is short for */
+    uint32_t longer_count;
+};
+
+static void consider(struct guess *guess, const char *candidate)
+{
+    struct bytes text = bytes_from_string(candidate);
+    if (route_text_is_nearer(guess->word, text, &guess->best)) {
+        guess->nearest = candidate;
+    }
+    if (route_text_is_short_for(guess->word, text)) {
+        guess->longer = candidate;
+        guess->longer_count++;
+    }
+}
+
+static const char *best_guess(const struct guess *guess)
+{
+    if (guess->nearest != NULL) {
+        return guess->nearest;
+    }
+    return guess->longer_count == 1 ? guess->longer : NULL;
+}
+
+/* The one of `words` that was probably meant by `text`, or NULL. */
 static const char *nearest_word(const struct route_word *words, struct bytes text)
 {
-    const char *nearest = NULL;
-    uint32_t best = ROUTE_TEXT_FAR;
+    struct guess guess = {.word = text, .best = ROUTE_TEXT_FAR};
     for (; words->word != NULL; words++) {
-        if (route_text_is_nearer(text, bytes_from_string(words->word), &best)) {
-            nearest = words->word;
-        }
+        consider(&guess, words->word);
     }
-    return nearest;
+    return best_guess(&guess);
 }
 
 /* All words, for a message: "A, B or C". */
@@ -264,7 +301,7 @@ static struct bytes take_text(struct route_decoder *decoder, const struct route_
         (void)read_word(decoder, node, field->words);
     }
     check_length(decoder, node, text, min, max);
-    bool is_length_right = (int64_t)text.size >= min && (max == 0 || (int64_t)text.size <= max);
+    bool is_length_right = (int64_t)text.size >= min && (max == 0 || count_characters(text) <= max);
     if (is_length_right && !route_text_has_form(text, field->form)) {
         route_decode_fail(decoder, node, "invalid-value", "must be %s, not \"%s\"",
                           route_text_form_name(field->form), node->text);
@@ -293,6 +330,12 @@ static bool read_number(struct route_decoder *decoder, const struct route_node *
     if (error.code == ERROR_SYNTAX) {
         route_decode_fail(decoder, node, "wrong-type", "must be a whole number, not %s",
                           node->text);
+        return false;
+    }
+    if (digits.size > 1 && digits.data[0] == '0') {
+        /* To kubectl 010 is eight, to JSON it is nothing at all. */
+        route_decode_fail(decoder, node, "wrong-type",
+                          "must be a whole number without leading zeros, not %s", node->text);
         return false;
     }
     bool is_too_big = max > 0 && (int64_t)value > max;
@@ -659,20 +702,16 @@ static void write_absent(const struct route_field *field, void *object)
 static void report_unknown(struct route_decoder *decoder, const struct route_type *type,
                            const struct route_node *node)
 {
-    const char *nearest = NULL;
-    uint32_t best = ROUTE_TEXT_FAR;
-    struct bytes key = bytes_make(node->key, node->key_bytes);
+    struct guess guess = {.word = bytes_make(node->key, node->key_bytes), .best = ROUTE_TEXT_FAR};
     for (uint16_t i = 0; i < type->fields_count; i++) {
-        if (route_text_is_nearer(key, bytes_from_string(type->fields[i].name), &best)) {
-            nearest = type->fields[i].name;
-        }
+        consider(&guess, type->fields[i].name);
     }
     char message[MESSAGE_BYTES_MAX];
     snprintf(message, sizeof(message), "unknown field \"%s\"", node->key);
     struct route_position position = {decoder->object->position.file, node->key_line,
                                       node->key_column};
     report(decoder, decoder->schema->is_strict ? ROUTE_SEVERITY_ERROR : ROUTE_SEVERITY_WARNING,
-           position, "unknown-field", nearest, message);
+           position, "unknown-field", best_guess(&guess), message);
 }
 
 static const struct route_field *find_field(const struct route_type *type,
@@ -778,6 +817,46 @@ static void decode_namespace(struct route_decoder *decoder, const struct route_n
     pop(decoder);
 }
 
+/* A mapping from names to text, each value of that form; null is "" to Kubernetes. */
+static void check_map(struct route_decoder *decoder, const struct route_node *map,
+                      enum route_text_form form)
+{
+    if (route_node_is_null(map)) {
+        return;
+    }
+    if (map->type != ROUTE_NODE_MAPPING) {
+        route_decode_fail(decoder, map, "wrong-type", "must be a mapping, not %s", describe(map));
+        return;
+    }
+    for (const struct route_node *item = map->first; item != NULL; item = item->next) {
+        push(decoder, item->key, 0);
+        struct bytes key = bytes_make(item->key, item->key_bytes);
+        if (!route_text_has_form(key, ROUTE_TEXT_QUALIFIED)) {
+            route_decode_fail(decoder, item, "invalid-value", "the key must be %s",
+                              route_text_form_name(ROUTE_TEXT_QUALIFIED));
+        }
+        struct bytes text = route_node_is_null(item) ? (struct bytes){0} : read_text(decoder, item);
+        if (text.data != NULL && !route_text_has_form(text, form)) {
+            route_decode_fail(decoder, item, "invalid-value", "must be %s, not \"%s\"",
+                              route_text_form_name(form), item->text);
+        }
+        pop(decoder);
+    }
+}
+
+void route_decode_labels(struct route_decoder *decoder, const struct route_node *node)
+{
+    check_map(decoder, node, ROUTE_TEXT_LABEL_VALUE);
+}
+
+static void check_metadata_map(struct route_decoder *decoder, const struct route_node *metadata,
+                               const char *name, enum route_text_form form)
+{
+    push(decoder, name, 0);
+    check_map(decoder, route_node_find(metadata, name), form);
+    pop(decoder);
+}
+
 static void decode_created(struct route_decoder *decoder, const struct route_node *metadata,
                            struct route_object *object)
 {
@@ -797,20 +876,25 @@ static void decode_created(struct route_decoder *decoder, const struct route_nod
 static void decode_metadata(struct route_decoder *decoder, const struct route_node *node,
                             struct route_object *object)
 {
-    static const struct route_field field = {
-        .name = "name", .type = ROUTE_FIELD_STRING, .form = ROUTE_TEXT_SUBDOMAIN};
+    /* A Service's name is one label of its host name. */
+    bool is_label = decoder->schema->kind == ROUTE_KIND_SERVICE;
+    const struct route_field field = {.name = "name",
+                                      .type = ROUTE_FIELD_STRING,
+                                      .form = is_label ? ROUTE_TEXT_LABEL : ROUTE_TEXT_SUBDOMAIN};
     const struct route_node *metadata = route_node_find(node, "metadata");
     push(decoder, "metadata", 0);
     const struct route_node *name = route_node_find(metadata, "name");
     decode_namespace(decoder, metadata, object);
     decode_created(decoder, metadata, object);
+    check_metadata_map(decoder, metadata, "labels", ROUTE_TEXT_LABEL_VALUE);
+    check_metadata_map(decoder, metadata, "annotations", ROUTE_TEXT_ANY);
     if (route_node_is_null(name)) {
         route_decode_fail(decoder, metadata == NULL ? node : metadata, "required",
                           "name is required");
     } else {
         object->name_position = route_decode_place(decoder, name);
         push(decoder, "name", 0);
-        object->name = take_text(decoder, &field, name, 1, 253);
+        object->name = take_text(decoder, &field, name, 1, is_label ? 63 : 253);
         pop(decoder);
     }
     pop(decoder);

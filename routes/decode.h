@@ -57,6 +57,9 @@ void route_decode_warn(struct route_decoder *decoder, const struct route_node *n
                        const char *code, const char *suggestion, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
+/* Check that a mapping has the keys and values of labels. */
+void route_decode_labels(struct route_decoder *decoder, const struct route_node *node);
+
 /* Zeroed memory in the object's arena, NULL (and noted) when there is none. */
 void *route_decode_alloc(struct route_decoder *decoder, size_t count, size_t size);
 

@@ -37,15 +37,22 @@ Test(load, takes_an_empty_directory_and_reads_only_what_is_configuration)
         &scratch, "c.json",
         "{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"c\"}, "
         "\"spec\": {\"clusterIP\": \"10.0.0.3\", \"ports\": [{\"port\": 80, \"name\": "
-        "\"\\ud83d\\ude00\"}]}}");
+        "\"\\u0061\"}]}}");
+    scratch_write(
+        &scratch, "d.json",
+        "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"d\"}, "
+        "\"data\": {\"a\": \"\\ud83d\\ude00\"}}");
     scratch_write(&scratch, ".hidden.yaml", "[[[");
     scratch_write(&scratch, "readme.txt", "[[[");
     scratch_load(&scratch);
     cr_assert(!error_is(scratch.error));
-    cr_assert_eq(route_config_stats(scratch.config).files, 3);
+    cr_assert_eq(route_config_stats(scratch.config).files, 4);
     cr_assert_eq(route_services_count(route_config_services(scratch.config)), 3);
-    cr_assert(bytes_equal(scratch_port(&scratch, "default", "c", 80)->source->name,
-                          BYTES("\xf0\x9f\x98\x80")));
+    cr_assert(bytes_equal(scratch_port(&scratch, "default", "c", 80)->source->name, BYTES("a")));
+    const struct route_data *map = (const struct route_data *)route_config_find(
+        scratch.config, ROUTE_KIND_CONFIG_MAP, BYTES("default"), BYTES("d"));
+    cr_assert_not_null(map);
+    cr_assert(bytes_equal(map->data[0].value, BYTES("\xf0\x9f\x98\x80")));
     scratch_finish(&scratch);
 }
 

@@ -565,7 +565,8 @@ Test(schema, suggests_the_field_or_value_that_was_meant)
         {"spec: {rules: [{backendrefs: []}]}", "unknown-field", "backendRefs", 17},
         {"spec: {rules: [{backendRef: []}]}", "unknown-field", "backendRefs", 17},
         {"spec: {parentsRefs: []}", "unknown-field", "parentRefs", 8},
-        {"spec: {rules: [{matches: [{path: {type: Prefix}}]}]}", "unsupported-value", NULL, 41},
+        {"spec: {rules: [{matches: [{path: {type: Prefix}}]}]}", "unsupported-value", "PathPrefix",
+         41},
         {"spec: {rules: [{matches: [{path: {type: Pathprefix}}]}]}", "unsupported-value",
          "PathPrefix", 41},
         {"spec: {rules: [{matches: [{method: PSOT}]}]}", "unsupported-value", "POST", 36},
@@ -911,6 +912,20 @@ Test(schema, needs_a_name_and_a_sound_place_in_the_cluster)
         {"{name: a, namespace: a.b}", "invalid-value"},
         {"{name: a, creationTimestamp: yesterday}", "invalid-value"},
         {"{name: a, creationTimestamp: '2024-13-01T00:00:00Z'}", "invalid-value"},
+        {"{name: a, creationTimestamp: '2023-02-29T00:00:00Z'}", "invalid-value"},
+        {"{name: a, labels: [a]}", "wrong-type"},
+        {"{name: a, labels: {a: 1}}", "wrong-type"},
+        {"{name: a, labels: {a: true}}", "wrong-type"},
+        {"{name: a, labels: {a: b c}}", "invalid-value"},
+        {"{name: a, labels: {a: -b}}", "invalid-value"},
+        {"{name: a, labels: {a: "
+         "a123456789b123456789c123456789d123456789e123456789f123456789g123}}",
+         "invalid-value"},
+        {"{name: a, labels: {a/b/c: d}}", "invalid-value"},
+        {"{name: a, labels: {A.com/b: d}}", "invalid-value"},
+        {"{name: a, labels: {-a: d}}", "invalid-value"},
+        {"{name: a, annotations: {a: 1}}", "wrong-type"},
+        {"{name: a, annotations: {a b: c}}", "invalid-value"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -924,6 +939,106 @@ Test(schema, needs_a_name_and_a_sound_place_in_the_cluster)
         cr_assert_eq(decoding.error.code, ERROR_CONFIG, "%s", cases[i].metadata);
         cr_assert_str_eq(decoding.diagnostics.items[0].code, cases[i].code, "%s",
                          cases[i].metadata);
+        finish(&decoding);
+    }
+}
+
+#define SERVICE_KIND "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n"
+#define SLICE_KIND "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n"
+
+Test(schema, refuses_core_objects_that_an_api_server_refuses)
+{
+    static const struct {
+        const char *text;
+        const char *code;
+    } cases[] = {
+        {"apiVersion: v1\nkind: Service\nmetadata: {name: a.b}\nspec: {ports: [{port: 80}]}\n",
+         "invalid-value"},
+        {"apiVersion: v1\nkind: Service\nmetadata: {name: "
+         "a123456789b123456789c123456789d123456789e123456789f123456789g123}\nspec: {ports: [{port: "
+         "80}]}\n",
+         "too-long"},
+        {SERVICE_KIND "spec: {ports: [{port: 010}]}\n", "wrong-type"},
+        {SERVICE_KIND "spec: {ports: [{name: Http, port: 80}]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {ports: [{name: a, port: 80}, {name: a, port: 81}]}\n",
+         "duplicate-item"},
+        {SERVICE_KIND "spec: {ports: [{name: a, port: 80}, {name: b, port: 80}]}\n",
+         "duplicate-item"},
+        {SERVICE_KIND "spec: {ports: [{port: 80, targetPort: 0}]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {ports: [{port: 80, targetPort: 65536}]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {ports: [{port: 80, targetPort: '8080'}]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {ports: [{port: 80, targetPort: a--b}]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {ports: [{port: 80, targetPort: [8080]}]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {ports: [{port: 80, appProtocol: a b}]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {clusterIP: 10.0.0.256}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {clusterIP: [10.0.0.1]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {clusterIPs: [10.0.0.1, x]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.2]}\n", "invalid-value"},
+        {SERVICE_KIND "spec: {clusterIPs: [10.0.0.1, 'fd00::1', 10.0.0.2]}\n", "too-many"},
+        {SERVICE_KIND "spec: {selector: {a: 1}}\n", "wrong-type"},
+        {SERVICE_KIND "spec: {selector: [a]}\n", "wrong-type"},
+        {SLICE_KIND "addressType: IPv4\nendpoints: [{addresses: [10.0.0]}]\n", "invalid-value"},
+        {SLICE_KIND "addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]\n", "invalid-value"},
+        {SLICE_KIND "addressType: IPv6\nendpoints: [{addresses: [10.0.0.1]}]\n", "invalid-value"},
+        {SLICE_KIND "addressType: IPv4\nports: [{name: a, port: 1}, {name: a, port: 2}]\n",
+         "duplicate-item"},
+        {SLICE_KIND "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], conditions: {ready: "
+                    "'false'}}]\n",
+         "wrong-type"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct decoding decoding;
+        decode(&decoding, cases[i].text);
+        cr_expect_eq(decoding.error.code, ERROR_CONFIG, "taken: %s", cases[i].text);
+        cr_expect_str_eq(decoding.diagnostics.count == 0 ? "" : decoding.diagnostics.items[0].code,
+                         cases[i].code, "%s", cases[i].text);
+        finish(&decoding);
+    }
+}
+
+Test(schema, takes_core_objects_that_an_api_server_takes)
+{
+    static const char *const cases[] = {
+        SERVICE_KIND "spec: {clusterIP: '', clusterIPs: null, selector: null, ports: [{name: '', "
+                     "port: 80, targetPort: http-web, appProtocol: kubernetes.io/ws}]}\n",
+        SERVICE_KIND "spec: {clusterIP: None, clusterIPs: [None]}\n",
+        SERVICE_KIND
+        "spec: {clusterIP: 'fd00::1', clusterIPs: ['fd00::1', 10.0.0.1], ports: [{name: "
+        "dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53}]}\n",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: 1a, labels: {a: '', b: null, "
+        "example.com/C_d.e: F-g_h.1}, annotations: {a: '{} any [thing]'}, creationTimestamp: "
+        "'2024-02-29T00:00:00Z'}\nspec: {type: ExternalName, externalName: example.com}\n",
+        SLICE_KIND "addressType: IPv6\nendpoints: [{addresses: ['fd00::1', '::ffff:10.0.0.1'], "
+                   "conditions: {ready: null, serving: True}}]\nports: [{}]\n",
+        SLICE_KIND "addressType: IPv4\nendpoints: null\nports: null\n",
+        SLICE_KIND "addressType: FQDN\nendpoints: [{addresses: [example.com]}]\n",
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct decoding decoding;
+        decode(&decoding, cases[i]);
+        cr_expect(!error_is(decoding.error), "%s: %s", cases[i],
+                  decoding.diagnostics.count == 0 ? "" : decoding.diagnostics.items[0].message);
+        cr_expect_eq(decoding.diagnostics.count, 0, "%s", cases[i]);
+        finish(&decoding);
+    }
+}
+
+Test(schema, counts_characters_where_an_api_server_does)
+{
+    char text[4096];
+    for (size_t count = 1024; count <= 1025; count++) {
+        int size =
+            snprintf(text, sizeof(text),
+                     HTTP_ROUTE "spec: {rules: [{matches: [{queryParams: [{name: a, value: '");
+        for (size_t i = 0; i < count; i++) {
+            size += snprintf(text + size, sizeof(text) - (size_t)size, "\u00e9");
+        }
+        (void)snprintf(text + size, sizeof(text) - (size_t)size, "'}]}]}]}\n");
+        struct decoding decoding;
+        decode(&decoding, text);
+        cr_expect_eq(error_is(decoding.error), count > 1024);
         finish(&decoding);
     }
 }

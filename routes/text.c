@@ -224,6 +224,51 @@ static bool is_json_pointer(struct bytes text)
     return true;
 }
 
+static bool is_letter_or_digit(uint8_t byte)
+{
+    return is_letter(byte) || is_digit(byte);
+}
+
+/* Begins and ends with a letter or digit; '-', '_' and '.' between them. */
+static bool is_label_value(struct bytes text)
+{
+    if (text.size == 0) {
+        return true;
+    }
+    if (text.size > 63 || !is_letter_or_digit(text.data[0]) ||
+        !is_letter_or_digit(text.data[text.size - 1])) {
+        return false;
+    }
+    for (size_t i = 0; i < text.size; i++) {
+        if (!is_letter_or_digit(text.data[i]) && !is_one_of(text.data[i], "-_.")) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_qualified(struct bytes text)
+{
+    size_t slash = bytes_find(text, '/');
+    if (slash < text.size) {
+        if (slash > 253 || !is_subdomain(bytes_first(text, slash))) {
+            return false;
+        }
+        text = bytes_skip(text, slash + 1);
+    }
+    return text.size > 0 && is_label_value(text);
+}
+
+static bool is_port_name(struct bytes text)
+{
+    bool has_letter = false;
+    for (size_t i = 0; i < text.size; i++) {
+        has_letter = has_letter || is_letter(text.data[i]);
+    }
+    return text.size <= 15 && has_letter && is_label(text) &&
+           bytes_find_bytes(text, BYTES("--")) == text.size;
+}
+
 bool route_text_has_form(struct bytes text, enum route_text_form form)
 {
     switch (form) {
@@ -233,6 +278,8 @@ bool route_text_has_form(struct bytes text, enum route_text_form form)
         return is_subdomain(text);
     case ROUTE_TEXT_LABEL:
         return is_label(text);
+    case ROUTE_TEXT_LABEL_OR_EMPTY:
+        return text.size == 0 || is_label(text);
     case ROUTE_TEXT_GROUP:
         return text.size == 0 || is_subdomain(text);
     case ROUTE_TEXT_KIND:
@@ -257,6 +304,12 @@ bool route_text_has_form(struct bytes text, enum route_text_form form)
         return is_well_known_ca(text);
     case ROUTE_TEXT_JSON_POINTER:
         return is_json_pointer(text);
+    case ROUTE_TEXT_LABEL_VALUE:
+        return is_label_value(text);
+    case ROUTE_TEXT_QUALIFIED:
+        return is_qualified(text);
+    case ROUTE_TEXT_PORT_NAME:
+        return is_port_name(text);
     }
     return false;
 }
@@ -269,6 +322,7 @@ const char *route_text_form_name(enum route_text_form form)
     case ROUTE_TEXT_SUBDOMAIN:
         return "a name of lower-case letters, digits, '-' and '.'";
     case ROUTE_TEXT_LABEL:
+    case ROUTE_TEXT_LABEL_OR_EMPTY:
         return "a name of lower-case letters, digits and '-'";
     case ROUTE_TEXT_GROUP:
         return "an API group such as \"gateway.networking.k8s.io\", or \"\" for core";
@@ -294,6 +348,12 @@ const char *route_text_form_name(enum route_text_form form)
         return "\"System\", or a domain and a path";
     case ROUTE_TEXT_JSON_POINTER:
         return "a JSON pointer such as \"/customer/tier\"";
+    case ROUTE_TEXT_LABEL_VALUE:
+        return "a label value: at most 63 letters, digits, '-', '_' and '.'";
+    case ROUTE_TEXT_QUALIFIED:
+        return "a name such as \"example.com/name\" or \"name\"";
+    case ROUTE_TEXT_PORT_NAME:
+        return "the name of a container port: at most 15 lower-case letters, digits and '-'";
     }
     return "text";
 }
@@ -404,6 +464,13 @@ static bool take_offset(struct bytes text, int64_t *ret_seconds)
     return true;
 }
 
+static int64_t days_in_month(int64_t year, int64_t month)
+{
+    static const int8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return days[month - 1] + (month == 2 && is_leap);
+}
+
 FALLIBLE route_time_parse(struct bytes text, int64_t *ret_seconds)
 {
     int64_t year = 0;
@@ -415,7 +482,7 @@ FALLIBLE route_time_parse(struct bytes text, int64_t *ret_seconds)
     if (!take_number(&text, 4, "-", 9999, &year) || !take_number(&text, 2, "-", 12, &month) ||
         !take_number(&text, 2, "Tt ", 31, &day) || !take_number(&text, 2, ":", 23, &hour) ||
         !take_number(&text, 2, ":", 59, &minute) || !take_number(&text, 2, "", 60, &second) ||
-        month == 0 || day == 0) {
+        month == 0 || day == 0 || day > days_in_month(year, month)) {
         return error_make(ERROR_SYNTAX, 0);
     }
     if (text.size > 0 && text.data[0] == '.') {
@@ -503,4 +570,13 @@ bool route_text_is_nearer(struct bytes word, struct bytes candidate, uint32_t *b
     }
     *best = distance;
     return true;
+}
+
+bool route_text_is_short_for(struct bytes word, struct bytes candidate)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < candidate.size && found < word.size; i++) {
+        found += byte_lower(candidate.data[i]) == byte_lower(word.data[found]);
+    }
+    return word.size >= 3 && found == word.size;
 }

@@ -13,8 +13,9 @@
 
 enum route_text_form {
     ROUTE_TEXT_ANY,
-    ROUTE_TEXT_SUBDOMAIN,        /* RFC 1123: "a.b-c" */
-    ROUTE_TEXT_LABEL,            /* one label of it */
+    ROUTE_TEXT_SUBDOMAIN, /* RFC 1123: "a.b-c" */
+    ROUTE_TEXT_LABEL,     /* one label of it */
+    ROUTE_TEXT_LABEL_OR_EMPTY,
     ROUTE_TEXT_GROUP,            /* "" or a subdomain */
     ROUTE_TEXT_KIND,             /* letter, then letters, digits, '-' */
     ROUTE_TEXT_HOSTNAME,         /* subdomain, the first label may be "*" */
@@ -27,6 +28,9 @@ enum route_text_form {
     ROUTE_TEXT_SPIFFE,
     ROUTE_TEXT_WELL_KNOWN_CA, /* "System" or domain/path */
     ROUTE_TEXT_JSON_POINTER,  /* RFC 6901 */
+    ROUTE_TEXT_LABEL_VALUE,   /* "" or up to 63 letters, digits, '-', '_' and '.' */
+    ROUTE_TEXT_QUALIFIED,     /* what labels are called: "example.com/name" or "name" */
+    ROUTE_TEXT_PORT_NAME,     /* of a container: RFC 6335, 15 characters */
 };
 
 /* Is `text` of that form? Lengths are the schema's business. */
@@ -53,6 +57,10 @@ uint32_t route_text_distance(struct bytes a, struct bytes b, uint32_t max);
 /* Is `candidate` so near to `word` that it may have been meant? `*best` is the distance to beat,
  * and is lowered. */
 bool route_text_is_nearer(struct bytes word, struct bytes candidate, uint32_t *best);
+
+/* Are the letters of `word` those of `candidate` with some left out, as in Prefix for PathPrefix or
+ * regex for RegularExpression? Case ignored; three letters at least. */
+bool route_text_is_short_for(struct bytes word, struct bytes candidate);
 
 /* The distance that nothing has reached yet, for route_text_is_nearer. */
 #define ROUTE_TEXT_FAR UINT32_MAX
