@@ -36,6 +36,16 @@ static const char *string(struct bytes text)
 #define WARN(lint, ...)                                                                            \
     route_diagnostics_add((lint)->diagnostics, ROUTE_SEVERITY_WARNING, __VA_ARGS__)
 
+/* The place of a field; of what encloses it when the field is not there. */
+static struct route_position at(struct route_position whole, struct route_spot spot)
+{
+    if (spot.line != 0) {
+        whole.line = spot.line;
+        whole.column = spot.column;
+    }
+    return whole;
+}
+
 /* ---- Names that lead nowhere ---- */
 
 /* A Service with that name elsewhere, or with a similar name in the namespace; written as a
@@ -112,8 +122,11 @@ static void check_port(const struct lint *lint, const struct route_service_objec
          string(service->object.namespace), string(service->object.name), port, ports);
 }
 
-static void check_service_ref(const struct lint *lint, struct bytes namespace, struct bytes name,
-                              uint16_t port, struct route_position position)
+/* The Service of that name; NULL when there is none, which was told. */
+static const struct route_service_object *check_service_name(const struct lint *lint,
+                                                             struct bytes namespace,
+                                                             struct bytes name,
+                                                             struct route_position position)
 {
     const struct route_service *service = route_services_find(lint->services, namespace, name);
     if (service == NULL) {
@@ -121,23 +134,69 @@ static void check_service_ref(const struct lint *lint, struct bytes namespace, s
         bool is_found = suggest_service(lint, namespace, name, suggestion, sizeof(suggestion));
         WARN(lint, position, "service-not-found", is_found ? suggestion : NULL,
              "there is no Service %s/%s", string(namespace), string(name));
-        return;
+        return NULL;
     }
-    if (port != 0) {
-        check_port(lint, service->object, port, position);
-    }
+    return service->object;
 }
 
-static void check_backend(const struct lint *lint, const struct route_backend_ref *ref)
+/* By sectionName a parentRef means the port of that name. */
+static void check_section(const struct lint *lint, const struct route_service_object *service,
+                          struct bytes section, struct route_position position)
+{
+    uint32_t best = ROUTE_TEXT_FAR;
+    const char *nearest = NULL;
+    for (uint32_t i = 0; i < service->ports_count; i++) {
+        struct bytes name = service->ports[i].name;
+        if (bytes_equal(name, section)) {
+            return;
+        }
+        if (name.size > 0 && (route_text_is_nearer(section, name, &best) ||
+                              (service->ports_count == 1 && nearest == NULL))) {
+            nearest = string(name);
+        }
+    }
+    char suggestion[NAME_BYTES_MAX];
+    snprintf(suggestion, sizeof(suggestion), "sectionName: %s", nearest == NULL ? "" : nearest);
+    WARN(lint, position, "port-not-found", nearest == NULL ? NULL : suggestion,
+         "Service %s/%s has no port named %s", string(service->object.namespace),
+         string(service->object.name), string(section));
+}
+
+/* What becomes of a reference that leads nowhere. */
+enum use {
+    USE_BACKEND,
+    USE_MIRROR,
+    USE_AUTH,
+};
+
+static const char *describe_use(enum use use)
+{
+    switch (use) {
+    case USE_BACKEND:
+        return "its share is answered 500";
+    case USE_MIRROR:
+        return "nothing is mirrored to it";
+    case USE_AUTH:
+        return "requests of this rule are answered 500";
+    }
+    return "";
+}
+
+static void check_backend(const struct lint *lint, const struct route_backend_ref *ref,
+                          enum use use)
 {
     if (ref->group.size > 0 || !bytes_is(ref->kind, "Service")) {
         WARN(lint, ref->position, "backend-kind",
              bytes_is(ref->kind, "Service") ? "group: \"\"" : NULL,
-             "a %s of group \"%s\" cannot be a backend here; its share is answered 500",
-             string(ref->kind), string(ref->group));
+             "a %s of group \"%s\" cannot be a backend here; %s", string(ref->kind),
+             string(ref->group), describe_use(use));
         return;
     }
-    check_service_ref(lint, ref->namespace, ref->name, ref->port, ref->position);
+    const struct route_service_object *service =
+        check_service_name(lint, ref->namespace, ref->name, at(ref->position, ref->name_spot));
+    if (service != NULL && ref->port != 0) {
+        check_port(lint, service, ref->port, at(ref->position, ref->port_spot));
+    }
 }
 
 /* The BodyMatch that was probably meant. */
@@ -179,10 +238,10 @@ static void check_filters(const struct lint *lint, const struct route_filter *fi
 {
     for (uint32_t i = 0; i < count; i++) {
         if (filters[i].mirror != NULL) {
-            check_backend(lint, &filters[i].mirror->backend);
+            check_backend(lint, &filters[i].mirror->backend, USE_MIRROR);
         }
         if (filters[i].external_auth != NULL) {
-            check_backend(lint, &filters[i].external_auth->backend);
+            check_backend(lint, &filters[i].external_auth->backend, USE_AUTH);
         }
         if (filters[i].extension_ref != NULL) {
             check_extension(lint, &filters[i]);
@@ -225,7 +284,7 @@ static void check_rule(const struct lint *lint, const struct route_rule *rule)
     check_weights(lint, rule);
     check_filters(lint, rule->filters, rule->filters_count);
     for (uint32_t i = 0; i < rule->backend_refs_count; i++) {
-        check_backend(lint, &rule->backend_refs[i]);
+        check_backend(lint, &rule->backend_refs[i], USE_BACKEND);
         check_filters(lint, rule->backend_refs[i].filters, rule->backend_refs[i].filters_count);
     }
     for (uint32_t i = 0; i < rule->http_matches_count; i++) {
@@ -255,7 +314,14 @@ static void check_parent(const struct lint *lint, const struct route_parent_ref 
              "there is no kind Service in group %s", string(ref->group));
         return;
     }
-    check_service_ref(lint, ref->namespace, ref->name, ref->port, ref->position);
+    const struct route_service_object *service =
+        check_service_name(lint, ref->namespace, ref->name, at(ref->position, ref->name_spot));
+    if (service != NULL && ref->port != 0) {
+        check_port(lint, service, ref->port, at(ref->position, ref->port_spot));
+    }
+    if (service != NULL && ref->section_name.size > 0) {
+        check_section(lint, service, ref->section_name, at(ref->position, ref->section_spot));
+    }
 }
 
 static void check_hostnames(const struct lint *lint, const struct route *route)
@@ -325,18 +391,10 @@ static void check_targets(const struct lint *lint, const struct route_object *po
             target->name.data == NULL) {
             continue;
         }
-        check_service_ref(lint, policy->namespace, target->name, 0, target->position);
-        const struct route_service *service =
-            route_services_find(lint->services, policy->namespace, target->name);
-        bool is_found = target->section_name.size == 0 || service == NULL;
-        for (uint32_t j = 0; service != NULL && j < service->ports_count; j++) {
-            is_found =
-                is_found || bytes_equal(service->ports[j].source->name, target->section_name);
-        }
-        if (!is_found) {
-            WARN(lint, target->position, "port-not-found", NULL,
-                 "Service %s/%s has no port named %s", string(policy->namespace),
-                 string(target->name), string(target->section_name));
+        const struct route_service_object *service =
+            check_service_name(lint, policy->namespace, target->name, target->position);
+        if (service != NULL && target->section_name.size > 0) {
+            check_section(lint, service, target->section_name, target->position);
         }
     }
 }

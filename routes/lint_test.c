@@ -13,7 +13,7 @@
     "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"                      \
     "spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: 8080}]}\n"             \
     "---\napiVersion: v1\nkind: Service\nmetadata: {name: pay, namespace: bank}\n"                 \
-    "spec: {clusterIP: 10.0.0.2, ports: [{port: 80}, {port: 81}]}\n"
+    "spec: {clusterIP: 10.0.0.2, ports: [{name: a, port: 80}, {name: b, port: 81}]}\n"
 
 /* Line 1 of routes.yaml is apiVersion; the spec begins on line 4. */
 static void lint(struct scratch *scratch, const char *kind, const char *spec)
@@ -54,54 +54,69 @@ static const struct {
     const char *code;
     uint32_t line;
     const char *suggestion; /* NULL: none */
+    const char *caret;      /* what the caret stands under begins so; NULL: not looked at */
 } lints[] = {
     {PARENT "  rules:\n  - backendRefs: [{name: wbe, port: 80}]\n", "service-not-found", 7,
-     "name: web"},
+     "name: web", "wbe,"},
     {PARENT "  rules:\n  - backendRefs: [{name: pay, port: 80}]\n", "service-not-found", 7,
-     "namespace: bank"},
-    {PARENT "  rules:\n  - backendRefs: [{name: unlike, port: 80}]\n", "service-not-found", 7,
+     "namespace: bank", NULL},
+    {PARENT "  rules:\n  - backendRefs: [{name: unlike, port: 80}]\n", "service-not-found", 7, NULL,
      NULL},
-    {PARENT "  rules:\n  - backendRefs: [{name: web, port: 8080}]\n", "target-port", 7, "port: 80"},
-    {PARENT "  rules:\n  - backendRefs: [{name: web, port: 90}]\n", "port-not-found", 7,
-     "port: 80"},
+    {PARENT "  rules:\n  - backendRefs: [{name: web, port: 8080}]\n", "target-port", 7, "port: 80",
+     "8080"},
+    {PARENT "  rules:\n  - backendRefs: [{name: web, port: 90}]\n", "port-not-found", 7, "port: 80",
+     "90}"},
     {PARENT "  rules:\n  - backendRefs: [{name: pay, namespace: bank, port: 90}]\n",
-     "port-not-found", 7, NULL},
+     "port-not-found", 7, NULL, NULL},
     {PARENT "  rules:\n  - backendRefs: [{name: web, port: 80, weight: 0}]\n", "weights-zero", 7,
-     NULL},
+     NULL, NULL},
     {PARENT "  rules:\n  - backendRefs: [{group: x.y, kind: Service, name: web}]\n", "backend-kind",
-     7, "group: \"\""},
+     7, "group: \"\"", NULL},
     {PARENT
      "  rules:\n  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: weg, port: "
      "80}}}]\n",
-     "service-not-found", 7, "name: web"},
+     "service-not-found", 7, "name: web", NULL},
     {PARENT
      "  rules:\n  - filters: [{type: ExtensionRef, extensionRef: {group: outrigger.dev, kind: "
      "BodyMatch, name: gold}}]\n",
-     "extension-not-found", 7, NULL},
-    {PARENT "  hostnames: [a.b]\n", "hostnames-ignored", 6, NULL},
-    {"spec:\n  parentRefs: [{kind: Service, name: web}]\n", "parent-group", 5, "group: \"\""},
+     "extension-not-found", 7, NULL, NULL},
+    {PARENT "  hostnames: [a.b]\n", "hostnames-ignored", 6, NULL, NULL},
+    {"spec:\n  parentRefs: [{kind: Service, name: web}]\n", "parent-group", 5, "group: \"\"", NULL},
     {"spec:\n  parentRefs: [{group: core, kind: Service, name: web}]\n", "parent-group", 5,
-     "group: \"\""},
+     "group: \"\"", NULL},
     {"spec:\n  parentRefs: [{group: '', kind: Service, name: web, port: 8080}]\n", "target-port", 5,
-     "port: 80"},
+     "port: 80", "8080"},
+    {"spec:\n  parentRefs: [{group: '', kind: Service, name: web, sectionName: htpp}]\n",
+     "port-not-found", 5, "sectionName: http", "htpp"},
+    {"spec:\n  parentRefs: [{group: '', kind: Service, name: pay, namespace: bank, sectionName: "
+     "zzz}]\n",
+     "port-not-found", 5, NULL, "zzz}"},
     {"spec:\n  parentRefs: [{group: '', kind: Service, name: wep}]\n", "service-not-found", 5,
-     "name: web"},
+     "name: web", "wep"},
     {"spec:\n  parentRefs: [{group: multicluster.x-k8s.io, kind: ServiceImport, name: web}]\n",
-     "parent-kind", 5, NULL},
-    {"spec: {}\n", "no-parent", 3, NULL},
+     "parent-kind", 5, NULL, NULL},
+    {"spec: {}\n", "no-parent", 3, NULL, NULL},
     {PARENT "  rules:\n  - matches:\n    - headers: [{name: X, value: a}, {name: x, value: b}]\n",
-     "header-repeated", 8, NULL},
+     "header-repeated", 8, NULL, NULL},
     {PARENT "  rules:\n  - matches: [{path: {value: /a}}]\n  - matches: [{path: {value: /a/}}]\n",
-     "match-unreachable", 8, NULL},
+     "match-unreachable", 8, NULL, NULL},
     {PARENT "  rules:\n  - matches: [{path: {type: Exact, value: /a}}]\n  - matches: [{path: "
             "{type: Exact, "
             "value: /a}}]\n",
-     "match-unreachable", 8, NULL},
+     "match-unreachable", 8, NULL, NULL},
     {PARENT "  rules:\n  - matches: [{path: {type: RegularExpression, value: /x}}]\n  - {}\n",
-     "match-unreachable", 7, NULL},
+     "match-unreachable", 7, NULL, NULL},
     {PARENT "  rules:\n  - matches: [{path: {type: RegularExpression, value: (}}]\n  - {}\n",
-     "condition", 7, NULL},
-    {PARENT "  rules:\n  - matchs: []\n", "unknown-field", 7, "matches"},
+     "condition", 7, NULL, NULL},
+    {PARENT "  rules:\n  - matchs: []\n", "unknown-field", 7, "matches", "matchs"},
+    {PARENT "  rules:\n  - matches: [{query: []}]\n", "unknown-field", 7, "queryParams", "query"},
+    {PARENT "  rules:\n  - matches: [{path: {type: Prefix, value: /}}]\n", "unsupported-value", 7,
+     "PathPrefix", "Prefix"},
+    {PARENT "  rules:\n  - matches: [{path: {type: regex, value: /}}]\n", "unsupported-value", 7,
+     "RegularExpression", "regex"},
+    {PARENT "  rules:\n  - filters: [{type: HeaderModifier}]\n", "unsupported-value", 7, NULL,
+     "HeaderModifier"},
+    {PARENT "  rules:\n  - filters: [{type: TokenCheck}]\n", "unsupported-filter", 7, NULL, "{"},
 };
 
 Test(lint, tells_each_mistake_at_its_place)
@@ -119,8 +134,29 @@ Test(lint, tells_each_mistake_at_its_place)
         } else {
             cr_assert_str_eq(found->suggestion, lints[i].suggestion, "%s", lints[i].spec);
         }
+        if (lints[i].caret != NULL) {
+            const char *line = lints[i].spec;
+            for (uint32_t number = 4; number < lints[i].line; number++) {
+                line = strchr(line, '\n') + 1;
+            }
+            const char *under = line + found->position.column - 1;
+            cr_assert_eq(strncmp(under, lints[i].caret, strlen(lints[i].caret)), 0, "%s: %s",
+                         lints[i].spec, under);
+        }
         scratch_finish(&scratch);
     }
+}
+
+Test(lint, says_what_becomes_of_a_mirror_without_a_target)
+{
+    struct scratch scratch;
+    lint(&scratch, "HTTPRoute",
+         PARENT "  rules:\n  - filters: [{type: RequestMirror, requestMirror: {backendRef: {group: "
+                "x.y, kind: Z, name: a}}}]\n");
+    const struct route_diagnostic *found = scratch_find(&scratch, "backend-kind");
+    cr_assert_not_null(found);
+    cr_assert_not_null(strstr(found->message, "nothing is mirrored"), "%s", found->message);
+    scratch_finish(&scratch);
 }
 
 Test(lint, names_the_rule_that_takes_the_requests)

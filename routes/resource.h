@@ -30,6 +30,12 @@ struct route_position {
     uint32_t column;
 };
 
+/* The same within the file of what encloses it; line 0: the field is not there. */
+struct route_spot {
+    uint32_t line;
+    uint32_t column;
+};
+
 #define ROUTE_DURATION_ABSENT ((int64_t)-1)
 #define ROUTE_CREATED_ABSENT INT64_MAX
 
@@ -83,6 +89,9 @@ struct route_parent_ref {
     struct bytes name;
     struct bytes section_name;
     uint16_t port;
+    struct route_spot name_spot;
+    struct route_spot section_spot;
+    struct route_spot port_spot;
 };
 
 /* How a value is compared. Order of the routes' own precedence is match.c's, not this enum's. */
@@ -198,6 +207,8 @@ struct route_backend_ref {
     uint32_t weight; /* default 1 */
     const struct route_filter *filters;
     uint32_t filters_count;
+    struct route_spot name_spot;
+    struct route_spot port_spot;
 };
 
 /* numerator / denominator of the requests are copied; percent is folded into it, and neither means

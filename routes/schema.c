@@ -14,6 +14,12 @@ bool route_schema_has(const struct route_node *node, const char *name)
     return !route_node_is_null(route_node_find(node, name));
 }
 
+struct route_spot route_schema_spot(const struct route_node *node, const char *name)
+{
+    const struct route_node *field = route_node_find(node, name);
+    return field == NULL ? (struct route_spot){0} : (struct route_spot){field->line, field->column};
+}
+
 void route_schema_check_union(struct route_decoder *decoder, const struct route_node *node,
                               const char *discriminator, uint32_t value,
                               const struct route_schema_member *members, size_t count)

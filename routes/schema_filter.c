@@ -41,6 +41,8 @@ static void check_backend_ref(struct route_decoder *decoder, const struct route_
                               void *object)
 {
     struct route_backend_ref *ref = object;
+    ref->name_spot = route_schema_spot(node, "name");
+    ref->port_spot = route_schema_spot(node, "port");
     if (ref->namespace.data == NULL) {
         ref->namespace = decoder->object->namespace;
     }
@@ -148,6 +150,9 @@ static void check_filter(struct route_decoder *decoder, const struct route_node 
     if (filter->type == ROUTE_FILTER_UNSUPPORTED) {
         /* Nobody knows what a filter of a newer API guards: it must not be skipped. */
         decoder->unsupported = ROUTE_UNSUPPORTED_SECURITY_FILTER;
+        route_decode_warn(decoder, node, "unsupported-filter", NULL,
+                          "nobody knows what this filter guards: requests of its rule are answered "
+                          "500");
         return;
     }
     route_schema_check_union(decoder, node, "type", filter->type, filter_members,

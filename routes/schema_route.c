@@ -16,6 +16,9 @@ static void check_parent_ref(struct route_decoder *decoder, const struct route_n
                              void *object)
 {
     struct route_parent_ref *ref = object;
+    ref->name_spot = route_schema_spot(node, "name");
+    ref->section_spot = route_schema_spot(node, "sectionName");
+    ref->port_spot = route_schema_spot(node, "port");
     if (!route_schema_has(node, "group") && bytes_is(ref->kind, "Service")) {
         ref->group = (struct bytes){0};
     }

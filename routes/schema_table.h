@@ -94,6 +94,9 @@ extern const struct route_type route_type_body;
 /* Was a field given, and not as null? */
 bool route_schema_has(const struct route_node *node, const char *name);
 
+/* Where a field stands, so that what is wrong with it can be shown there. */
+struct route_spot route_schema_spot(const struct route_node *node, const char *name);
+
 /* A member of a union: it belongs to one value of the field that tells which member is in use. */
 struct route_schema_member {
     const char *name;   /* of the value: "Cookie" */

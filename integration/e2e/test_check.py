@@ -47,10 +47,10 @@ def test_a_warning_shows_place_line_caret_code_and_suggestion(outrigger, directo
     done = check(outrigger, directory)
     assert done.returncode == 0
     assert done.stdout == (
-        f"{directory}/routes.yaml:7:19: warning: 8080 is a target port of Service shop/web; "
+        f"{directory}/routes.yaml:7:37: warning: 8080 is a target port of Service shop/web; "
         "references name the Service's own port 80 [target-port]\n"
         "     7 |   - backendRefs: [{name: web, port: 8080}]\n"
-        "       |                   ^\n"
+        "       |                                     ^\n"
         "       = did you mean `port: 80`?\n"
         "2 objects in 2 files: 0 errors, 1 warning\n")
 
@@ -69,14 +69,14 @@ def test_json_for_programs(outrigger, directory):
     found = json.loads(check(outrigger, "--json", directory).stdout)
     assert (found["errors"], found["warnings"]) == (0, 1)
     assert found["diagnostics"] == [{
-        "file": f"{directory}/routes.yaml", "line": 7, "column": 19, "severity": "warning", "code": "target-port",
+        "file": f"{directory}/routes.yaml", "line": 7, "column": 37, "severity": "warning", "code": "target-port",
         "message": "8080 is a target port of Service shop/web; references name the Service's own port 80",
         "suggestion": "port: 80"}]
 
 
 def test_files_by_name_and_long_or_hostile_lines(outrigger, tmp_path):
     file = tmp_path / "x.json"
-    file.write_text('{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "labels": {"x": "' + "é" * 300 +
+    file.write_text('{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "annotations": {"x": "' + "é" * 300 +
                     '"}}, "spec": {"ports": [{"port": 0}]}}')
     done = check(outrigger, file)
     assert done.returncode == 1
