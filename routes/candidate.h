@@ -50,7 +50,7 @@ struct route_candidate {
     uint32_t body_matches_count;
     uint32_t body_bytes_max;
 
-    /* Chains of the index (index.c): by rank, ROUTE_RANK_NONE at the end. */
+    /* Chains of the index (lookup.h): by rank, ROUTE_RANK_NONE at the end. */
     uint32_t next_in_list;
     uint32_t next_in_group;
 };

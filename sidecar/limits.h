@@ -6,8 +6,7 @@
 
 #include "base/clock.h"
 
-/* ---- HTTP messages (reliability.md section 6; each is what the widest used peers take, or less)
- */
+/* ---- HTTP messages: each is what the most widely used peers take, or less ---- */
 
 enum {
     /* Bytes of a request target; RFC 9112 3 wants 8000 at least. Over: 414. */
@@ -31,7 +30,7 @@ enum {
     LIMIT_INTERIM_RESPONSES = 16,
 };
 
-/* ---- HTTP/1.1 chunked coding */
+/* ---- HTTP/1.1 chunked coding ---- */
 
 enum {
     /* Bytes of a chunk's line, of its extensions, and of all extensions of a message, which are
@@ -49,7 +48,7 @@ enum {
     LIMIT_SEND_COPY_BYTES = 512,
 };
 
-/* ---- Detection */
+/* ---- Detection ---- */
 
 enum {
     /* Bytes of a ClientHello over all of its records; with post-quantum key shares 2 KiB are usual.
@@ -57,7 +56,7 @@ enum {
     LIMIT_HELLO_BYTES = 16 * 1024,
 };
 
-/* ---- Connections, streams and what one worker holds of them (reliability.md section 6) */
+/* ---- Connections, streams and what one worker holds of them ---- */
 
 enum {
     /* Received and not yet consumed, for one connection; sent and not yet with the kernel. */
@@ -91,10 +90,33 @@ enum {
  * few thousand connections that do not read. Reserved, touched as needed. */
 #define HEAP_BYTES_MAX (UINT64_C(512) << 20)
 
+/* ---- Times ---- */
+
+/* From the first attempt on: after that only the ClusterIP is still tried (each attempt has
+ * --connect-timeout). */
 #define CONNECT_TOTAL_NS (3 * CLOCK_NS_PER_S)
+/* From the first byte of a head to its last: who dribbles one gets 408. */
 #define HEAD_TIMEOUT_NS (10 * CLOCK_NS_PER_S)
+/* A keep-alive connection without a request. */
 #define DOWNSTREAM_IDLE_NS (60 * CLOCK_NS_PER_S)
+/* A stream over HTTP, or its tunnel, in which nothing happens; the timeouts of its route are apart.
+ */
 #define STREAM_IDLE_NS (300 * CLOCK_NS_PER_S)
+/* Opaque connections in which no byte moves: protocols over TCP are silent for long (databases,
+ * queues), and break when cut. */
 #define OPAQUE_IDLE_NS (3600 * CLOCK_NS_PER_S)
+/* The same once one side has ended: mostly the other one is gone without a word. */
 #define HALF_CLOSED_IDLE_NS (300 * CLOCK_NS_PER_S)
+/* How long it is remembered that a server spoke first, so that its next clients need not wait. */
 #define SERVER_FIRST_MEMORY_NS (600 * CLOCK_NS_PER_S)
+
+_Static_assert((int)LIMIT_HEAD_BYTES < (int)RECEIVE_WINDOW_BYTES,
+               "a transport holds a whole head, so that it can be parsed");
+_Static_assert(LIMIT_TARGET_BYTES + LIMIT_METHOD_BYTES < LIMIT_HEAD_BYTES,
+               "what is wrong with a line that is too long is the line");
+_Static_assert(LIMIT_CHUNK_EXTENSION_BYTES < LIMIT_CHUNK_LINE_BYTES,
+               "a chunk's size fits beside the longest extension");
+_Static_assert((int)LIMIT_FIELDS < (int)LIMIT_FIELDS_SENT,
+               "filters can add to every head that is received");
+_Static_assert(2 * (int)LIMIT_HEAD_BYTES < (int)STREAM_ARENA_BYTES_MAX,
+               "a stream's arena holds the heads of request and response");

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "routes/text.h"
 
 struct parser {
     struct options *options;
@@ -102,41 +103,9 @@ static bool store_choice(struct parser *parser, struct bytes value, const char *
 
 struct error options_parse_duration(struct bytes text, uint64_t *ret_ns)
 {
-    static const struct {
-        const char *unit;
-        uint64_t ns;
-    } units[] = {{"ms", CLOCK_NS_PER_MS},
-                 {"h", 3600 * CLOCK_NS_PER_S},
-                 {"m", 60 * CLOCK_NS_PER_S},
-                 {"s", CLOCK_NS_PER_S}};
-
-    uint64_t total = 0;
-    unsigned parts = 0;
-    while (text.size > 0 && parts++ < 4) {
-        size_t digits = 0;
-        while (digits < text.size && text.data[digits] >= '0' && text.data[digits] <= '9') {
-            digits++;
-        }
-        uint64_t number = 0;
-        if (digits > 5 ||
-            error_is(bytes_parse_decimal(bytes_first(text, digits), 99999, &number))) {
-            return error_make(ERROR_SYNTAX, 0);
-        }
-        text = bytes_skip(text, digits);
-        size_t unit = 0;
-        while (unit < 4 && !bytes_starts_with(text, bytes_from_string(units[unit].unit))) {
-            unit++;
-        }
-        if (unit == 4) {
-            return error_make(ERROR_SYNTAX, 0);
-        }
-        total += number * units[unit].ns;
-        text = bytes_skip(text, strlen(units[unit].unit));
-    }
-    if (parts == 0 || text.size > 0) {
-        return error_make(ERROR_SYNTAX, 0);
-    }
-    *ret_ns = total;
+    int64_t ms = 0;
+    TRY(route_duration_parse(text, &ms));
+    *ret_ns = (uint64_t)ms * CLOCK_NS_PER_MS;
     return OK;
 }
 
@@ -160,14 +129,7 @@ static bool set_config(struct parser *parser, struct bytes value)
 /* A DNS label (RFC 1123), which is what Kubernetes lets a namespace and a Service be. */
 static bool is_label(struct bytes value)
 {
-    bool is_fine = value.size > 0 && value.size <= 63 && value.data[0] != '-' &&
-                   value.data[value.size - 1] != '-';
-    for (size_t i = 0; i < value.size; i++) {
-        uint8_t byte = value.data[i];
-        is_fine = is_fine &&
-                  ((byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '-');
-    }
-    return is_fine;
+    return value.size <= 63 && route_text_has_form(value, ROUTE_TEXT_LABEL);
 }
 
 static bool set_namespace(struct parser *parser, struct bytes value)

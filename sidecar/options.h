@@ -81,8 +81,6 @@ enum options_outcome options_parse(int argc, char **argv, char **environment, st
 /* The help text, from the same table. */
 void options_print_help(FILE *out);
 
-/*
- * A Gateway API duration (GEP-2257): 1 to 4 of digits (at most 5) and h, m, s or ms. Errors:
- * ERROR_SYNTAX.
- */
+/* A Gateway API duration, as route_duration_parse (routes/text.h), in nanoseconds. Errors:
+ * ERROR_SYNTAX. */
 FALLIBLE options_parse_duration(struct bytes text, uint64_t *ret_ns);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum error_code {
@@ -57,7 +58,8 @@ static inline struct error error_make(enum error_code code, int32_t detail)
     return (struct error){code, detail};
 }
 
-static inline int error_is(struct error error)
+/* Is it an error at all? */
+static inline bool error_is(struct error error)
 {
     return error.code != ERROR_NONE;
 }

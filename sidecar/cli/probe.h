@@ -1,6 +1,6 @@
 /*
  * The self-test of the redirection for a namespace where the proxy does not run yet; the running
- * proxy has its own (control.c), which dials the same address.
+ * proxy has its own (control/interception.h), which dials the same address.
  */
 #pragma once
 

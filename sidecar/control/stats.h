@@ -91,6 +91,8 @@ void stats_count_request(struct stats *stats, const struct stats_request_key *ke
 /* An accepted connection. `tls`: mesh TLS was spoken. */
 void stats_count_connection(struct stats *stats, enum stats_direction direction,
                             enum stats_protocol protocol, bool tls);
+
+/* Connections that are open now. */
 void stats_set_active(struct stats *stats, enum stats_direction direction, uint64_t connections);
 
 /* What an outbound connection was dialled to. */
@@ -125,6 +127,8 @@ struct stats_text {
 /* Append formatted text. */
 void stats_print(struct stats_text *text, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Free what is left of it. */
 void stats_text_finish(struct stats_text *text);
 
 /* One number that control knows by itself, printed beside the workers' series. */

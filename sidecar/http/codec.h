@@ -72,19 +72,20 @@ enum exchange_reset {
 };
 
 /* What an exchange tells its owner, in this order: heads, data, trailers, end; or a reset at any
- * point, which is last. */
+ * point, which is last. on_interim and on_trailers may be NULL; opaque calls no head's event. */
 struct exchange_events {
     /* Server: the request's head. Client: the final response's. `head` is in exchange->arena; the
      * owner may change it. `is_end`: no data and no trailers follow, and on_end is not called as
      * well. */
     void (*on_head)(struct exchange *exchange, struct message_head *head, bool is_end);
-    /* Client only: 1xx but 101. At most LIMIT of them. */
+    /* Client only: 1xx but 101, at most LIMIT_INTERIM_RESPONSES of them. */
     void (*on_interim)(struct exchange *exchange, struct message_head *head);
     /* Data, at most what was granted. The owner takes it all, with buffer_move; what it leaves is
      * dropped. */
     void (*on_data)(struct exchange *exchange, struct buffer *data);
     /* Trailer fields, in the arena. on_end follows. */
     void (*on_trailers)(struct exchange *exchange, struct message_head *trailers);
+    /* The receiving half is over, after data or trailers. */
     void (*on_end)(struct exchange *exchange);
     /* The receiving half is over without its end. `error` has the protocol's detail, for the log.
      * Nothing follows. */
@@ -259,6 +260,9 @@ static inline MUST_USE struct error exchange_send_head(struct exchange *exchange
     return exchange->codec->ops->send_head(exchange, head, is_end);
 }
 
+/* Server role: send a 1xx but 101, before the head. One that the peer must not get (it speaks 1.0,
+ * or had its 100 already) is left out. Errors: ERROR_PROTOCOL (not such a status, or too late),
+ * ERROR_NO_MEMORY. */
 static inline MUST_USE struct error exchange_send_interim(struct exchange *exchange,
                                                           struct message_head *head)
 {
@@ -273,6 +277,9 @@ static inline MUST_USE struct error exchange_send_data(struct exchange *exchange
     return exchange->codec->ops->send_data(exchange, data);
 }
 
+/* Send trailer fields, after the data; exchange_send_end is still to be called. Left out where the
+ * framing has no place for them (RFC 9110 6.5.1). Errors: ERROR_CLOSED (sent already),
+ * ERROR_PROTOCOL (a value that may not be sent), ERROR_NO_MEMORY. */
 static inline MUST_USE struct error exchange_send_trailers(struct exchange *exchange,
                                                            struct message_head *trailers)
 {

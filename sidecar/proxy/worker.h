@@ -102,13 +102,12 @@ uint64_t worker_open_exchanges(const struct worker *worker);
 /* Time of its last turn (monotonic ns), for liveness. Any thread, relaxed. */
 uint64_t worker_last_turn_ns(const struct worker *worker);
 
-/* The rows of `/connections` and `/endpoints`, asked by cursor, a bounded number a turn
- * (design 4.1). */
+/* What control may ask of a worker: rows by cursor, a bounded number a turn (design 4.1). */
 enum worker_query_kind {
-    WORKER_QUERY_CONNECTIONS,
-    WORKER_QUERY_ENDPOINTS,
-    WORKER_QUERY_DUMP,  /* streams by state and age, ops in the kernel by name and age */
-    WORKER_QUERY_ALIVE, /* no rows: the answer says that the worker turns */
+    WORKER_QUERY_CONNECTIONS, /* of GET /connections */
+    WORKER_QUERY_ENDPOINTS,   /* of GET /endpoints */
+    WORKER_QUERY_DUMP,        /* streams by state and age, ops in the kernel by name and age */
+    WORKER_QUERY_ALIVE,       /* no rows: the answer says that the worker turns */
 };
 
 struct worker_connection_row {
