@@ -353,7 +353,6 @@ void io_note_closed(struct io_socket *socket)
     list_remove(&socket->dirty);
     list_remove(&socket->holding);
     raise_event(socket, IO_EVENT_CLOSED);
-    retry_accepting(socket->io);
 }
 
 /* ---- sockets ---- */
@@ -395,10 +394,17 @@ struct error io_socket_connect(struct io_socket *socket, struct io *io,
                                io_socket_fn on_event)
 {
     int fd = -1;
-    TRY(io->driver->socket(io, remote, local, &fd));
+    struct error error = io->driver->socket(io, remote, local, &fd);
+    if (error.code == ERROR_LIMIT && io->pipe_count > 0) {
+        io_splice_close_pipes(io);
+        error = io->driver->socket(io, remote, local, &fd);
+    }
+    if (error_is(error)) {
+        return error;
+    }
     socket_open(socket, io, fd, on_event);
     socket->is_connecting = true;
-    struct error error = io->driver->connect(socket, remote);
+    error = io->driver->connect(socket, remote);
     if (error_is(error)) {
         close(fd);
         *socket = (struct io_socket){0};
@@ -769,6 +775,9 @@ void io_note_accept_stopped(struct io_listener *listener, int error_number)
         return;
     case EMFILE:
     case ENFILE:
+        listener->is_starving = true;
+        mark(&io->ready_listeners, &listener->ready);
+        break;
     case ENOBUFS:
     case ENOMEM:
         break;
@@ -846,8 +855,10 @@ static void deliver_socket(struct io_socket *socket)
     uint32_t events = socket->events;
     socket->events = 0;
     if (socket->is_closed) {
+        struct io *io = socket->io;
         list_remove(&socket->open);
         socket->on_event(socket, IO_EVENT_CLOSED); /* its memory is gone now */
+        retry_accepting(io);
         return;
     }
     if (socket->is_closing || events == 0) {
@@ -871,13 +882,33 @@ static void deliver_accepted(struct io *io, uint32_t max)
     }
 }
 
+/* What is kept for speed goes first. */
+static void deliver_starved(struct io_listener *listener)
+{
+    struct io *io = listener->io;
+    listener->is_starving = false;
+    if (listener->is_closing) {
+        return;
+    }
+    if (io->pipe_count > 0) {
+        io_splice_close_pipes(io);
+        retry_accepting(io);
+    } else if (listener->on_starved != NULL) {
+        listener->on_starved(listener);
+    }
+}
+
 static void deliver_listeners(struct io *io)
 {
     struct list *node = NULL;
     while (io->accepted_count == 0 && (node = list_take(&io->ready_listeners)) != NULL) {
         struct io_listener *listener = LIST_OWNER(node, struct io_listener, ready);
-        list_remove(&listener->open);
-        listener->on_closed(listener);
+        if (listener->is_closed) {
+            list_remove(&listener->open);
+            listener->on_closed(listener);
+        } else if (listener->is_starving) {
+            deliver_starved(listener);
+        }
     }
 }
 

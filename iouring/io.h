@@ -87,8 +87,8 @@ struct io_probe {
  * thread; takes < 5 ms. */
 void io_probe(struct io_probe *ret_probe);
 
-/* The same verdict from an error of io_create(IO_BACKEND_URING): a probe sets up one ring, a process
- * needs several. */
+/* The same verdict from an error of io_create(IO_BACKEND_URING): a probe sets up one ring, a
+ * process needs several. */
 void io_probe_from_error(struct error error, struct io_probe *ret_probe);
 
 /* The defaults above, so that callers set only what differs. */
@@ -271,7 +271,7 @@ FALLIBLE io_socket_adopt(struct io_socket *socket, struct io *io, int fd, io_soc
  * Connect to `remote`, from `local` when it is not NULL (a bound source address). Bytes may be
  * queued and credit granted at once; they take effect when connected. No timeout of its own: the
  * owner has a timer and calls io_close. After:  IO_EVENT_CONNECTED or IO_EVENT_FAILED. Errors:
- * ERROR_LIMIT (no descriptor left), ERROR_OS; the socket is then unused.
+ * ERROR_LIMIT (no descriptor left; detail EMFILE or ENFILE), ERROR_OS; the socket is then unused.
  */
 FALLIBLE io_socket_connect(struct io_socket *socket, struct io *io, const struct address *remote,
                            const struct address *local, io_socket_fn on_event);
@@ -343,14 +343,18 @@ FALLIBLE io_socket_address(const struct io_socket *socket, enum io_address_kind 
 
 /*
  * Accepts until it is closed: a multishot that ended (EMFILE, ENFILE, ENOBUFS, overflow) is armed
- * again, after a descriptor became free or 100 ms, and counted. Embedded in its owner; all zero
- * before io_listener_open.
+ * again, after a descriptor became free or 100 ms, and counted. A descriptor that a socket leaves
+ * is for whoever takes it in IO_EVENT_CLOSED first. Embedded in its owner; all zero before
+ * io_listener_open.
  */
 struct io_listener {
     struct io *io; /* borrowed */
     /* A new connection; the descriptor is the callee's (io_socket_adopt or io_discard). */
     void (*on_accept)(struct io_listener *listener, int fd);
     void (*on_closed)(struct io_listener *listener);
+    /* No descriptor was left for a connection: give one up that you can spare. Again for each try.
+     * NULL, or set it after io_listener_open. */
+    void (*on_starved)(struct io_listener *listener);
     struct list open;
     struct list ready;
     struct list dirty;
@@ -358,6 +362,7 @@ struct io_listener {
     int fd;
     bool is_armed;
     bool is_paused;
+    bool is_starving; /* on_starved is due */
     bool is_closing;
     bool is_close_started;
     bool is_closed;
