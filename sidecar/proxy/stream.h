@@ -148,37 +148,6 @@ void attempt_on_connect_failed(struct attempt *attempt, struct error error);
 void attempt_on_bytes(struct attempt *attempt);
 void attempt_on_bytes_end(struct attempt *attempt, enum codec_end end);
 
-/* ---- between stream.c, which has the steps, and stream_relay.c, which moves the exchange ---- */
-
-/* Go through the steps until one waits. */
-void stream_run(struct stream *stream);
-
-/* Give up for `cause`: answer when that is still possible, else cut the downstream off. The caller
- * runs the stream. */
-void stream_fail(struct stream *stream, enum cause cause);
-
-/* The attempt has ended well: its connection may be used again. */
-void stream_finish_attempt(struct stream *stream);
-
-/* The attempt is given up: nothing more is wanted of its connection. */
-void stream_cancel_attempt(struct stream *stream);
-
-/* A pooled connection had died before it saw the request: may the request be sent once more? */
-bool stream_can_retry(const struct stream *stream, enum exchange_reset reason);
-
-/* Whichever side ended: finish when both have. */
-void stream_check_over(struct stream *stream);
-
-/* Events of the downstream's exchange. */
-const struct exchange_events *stream_down_events(void);
-
-/* Open the exchange upstream, send the head, let the rest follow. On failure stream_fail was
- * called. */
-void stream_relay_start(struct stream *stream);
-
-/* The same for bytes. */
-void stream_relay_bytes(struct stream *stream);
-
 /* ---- for the worker ---- */
 
 /* Let go of a snapshot that is not the newest, if the response head is sent. */

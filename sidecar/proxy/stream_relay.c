@@ -5,7 +5,7 @@
 #include "base/check.h"
 #include "limits.h"
 #include "proxy/filter.h"
-#include "proxy/stream.h"
+#include "proxy/stream_steps.h"
 #include "proxy/worker_state.h"
 #include "upstream/upstream.h"
 
