@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
@@ -305,6 +306,25 @@ static void connect_and_accept(struct world *world)
 Test(io, connects_and_accepts)
 {
     on_each(connect_and_accept, io_options_default());
+}
+
+/* A pacing timer for every burst on loopback was a third of the CPU of a bulk transfer. */
+static void loopback_unpaced(struct world *world)
+{
+    struct end *client = connect_end(world, MANNER_SINK, CREDIT);
+    TURN_UNTIL(world, world->accepted == 1 && client->seen != 0);
+    const int fds[] = {client->socket.fd, world->last_accepted->socket.fd};
+    for (size_t i = 0; i < 2; i++) {
+        char name[16] = "";
+        socklen_t size = sizeof(name);
+        cr_assert_eq(getsockopt(fds[i], IPPROTO_TCP, TCP_CONGESTION, name, &size), 0);
+        cr_assert_str_eq(name, "reno");
+    }
+}
+
+Test(io, does_not_pace_connections_inside_the_host)
+{
+    on_each(loopback_unpaced, io_options_default());
 }
 
 static void connect_refused(struct world *world)

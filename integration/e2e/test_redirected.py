@@ -130,6 +130,31 @@ def test_what_arrives_reaches_the_application(world, mesh, address, everywhere):
     servers.wait_until(lambda: proxy.metric("outrigger_connections_total", direction="inbound") >= 1, "it is counted")
 
 
+def congestion_control(host, *which):
+    """Of the one established connection that the filter of ss(8) selects."""
+    [_, details] = host.run("ss", "-Htin", "state", "established", *which).stdout.splitlines()
+    return details.split()[0]
+
+
+@pytest.mark.parametrize("address, everywhere", [(netns.POD, "0.0.0.0"), (netns.POD6, "::")], ids=["ipv4", "ipv6"])
+def test_only_connections_that_leave_the_pod_are_paced(world, mesh, address, everywhere):
+    """By the node's choice of congestion control; reno has no pacing."""
+    vip, endpoint = (VIP, PODS[0]) if address == netns.POD else (VIP6, PODS6[0])
+    world.add_pod(endpoint)
+    default = world.pod.run("cat", "/proc/sys/net/ipv4/tcp_congestion_control").stdout.strip()
+    mesh(service("database", vip, [port(PORT, "tcp")]), slices(endpoint))
+    with servers.Echo(world.pod, everywhere, 8080), servers.connect(world.node, address, 8080) as client:
+        client.sendall(b"in")
+        assert servers.read_exactly(client, 2) == b"in"
+        assert congestion_control(world.pod, "dport", "=", ":8080") == "reno"
+        assert congestion_control(world.pod, "sport", "=", f":{INBOUND}") == default
+    with servers.Echo(world.node, endpoint, PORT), servers.connect(world.pod, vip, PORT) as client:
+        client.sendall(b"out")
+        assert servers.read_exactly(client, 3) == b"out"
+        assert congestion_control(world.pod, "sport", "=", f":{OUTBOUND}") == "reno"
+        assert congestion_control(world.pod, "dst", f"[{endpoint}]") == default
+
+
 def test_an_application_port_that_refuses_is_a_reset_for_the_peer(world, mesh):
     proxy = mesh()
     with pytest.raises(ConnectionResetError):

@@ -241,6 +241,8 @@ static struct error start_worker(struct control *control, uint32_t index,
         .log = control->logs[index],
         .access_log = control->access_logs[index],
     };
+    options.io.own_addresses = control->settings.own_addresses;
+    options.io.own_addresses_count = control->settings.own_addresses_count;
     return worker_start(&options, &control->workers[index]);
 }
 
