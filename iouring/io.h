@@ -59,10 +59,10 @@ struct io_options {
         heap_bytes_max; /* budget of io_blocks() and of copies made when lent blocks are scarce */
     uint32_t ready_max; /* sockets, tasks and messages handled in one turn; 256 */
     uint64_t spin_ns;   /* how long a turn may poll before it sleeps; 0 = never */
-    const struct address *own_addresses; /* borrowed: connections to them, as those to loopback, stay
-                                            inside this host and are not paced; may be NULL */
+    const struct address *own_addresses; /* borrowed: connections to them, as those to loopback,
+                                            stay inside this host and are not paced; may be NULL */
     uint32_t own_addresses_count;
-    uint64_t seed;      /* of io_random; 0 = from the kernel */
+    uint64_t seed;                  /* of io_random; 0 = from the kernel */
     void (*on_scarce)(void *owner); /* lent blocks are scarce: unlend what you keep outside sockets;
                                        may be NULL */
     void *owner;                    /* borrowed, given to on_scarce */

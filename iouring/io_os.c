@@ -37,8 +37,9 @@ static struct error bind_to(int fd, const struct address *address)
 /*
  * A connection that stays inside this host has no bottleneck to find. BBR, the default of many
  * nodes, paces it all the same, with a timer for every burst: over a third of the CPU of a bulk
- * transfer on a virtual machine, where setting a timer leaves the guest. Reno is in every kernel and
- * open to everybody. What was set on a listener is inherited by the connections that it accepts.
+ * transfer on a virtual machine, where setting a timer leaves the guest. Reno is in every kernel
+ * and open to everybody. What was set on a listener is inherited by the connections that it
+ * accepts.
  */
 static void skip_pacing(int fd)
 {
