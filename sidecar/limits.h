@@ -107,6 +107,8 @@ enum {
 #define OPAQUE_IDLE_NS (3600 * CLOCK_NS_PER_S)
 /* The same once one side has ended: mostly the other one is gone without a word. */
 #define HALF_CLOSED_IDLE_NS (300 * CLOCK_NS_PER_S)
+/* Between two log lines of one cluster that its ClusterIP is dialled for want of endpoints. */
+#define FALLBACK_SILENCE_NS (10 * CLOCK_NS_PER_S)
 /* How long it is remembered that a server spoke first, so that its next clients need not wait. */
 #define SERVER_FIRST_MEMORY_NS (600 * CLOCK_NS_PER_S)
 

@@ -22,9 +22,9 @@ VIP = "10.96.0.10"
 def restricted(host, config, start, io):
     """restricted(port of the upstream, ...) -> a proxy with one --listen port before it, in the machine's own namespace."""
 
-    def make(upstream_port, options=(), app_protocol="tcp", **more):
-        objects = [service("echo", VIP, [port(80, "main", app_protocol)]),
-                   endpoint_slice("echo", ["127.0.0.1"], upstream_port, "main")]
+    def make(upstream_port, options=(), app_protocol="tcp", port_name="main", **more):
+        objects = [service("echo", VIP, [port(80, port_name, app_protocol)]),
+                   endpoint_slice("echo", ["127.0.0.1"], upstream_port, port_name)]
         directory = config(*objects)
         listen_port = servers.free_port(host)
         made = start(directory, host, io=io, health=servers.free_port(host), options=[
@@ -187,6 +187,21 @@ def test_the_drain_deadline_cuts_and_says_so_with_status_4(host, restricted):
             began = time.monotonic()
             assert proxy.process.wait(5) == 4
             assert 0.5 < time.monotonic() - began < 3
+            with pytest.raises(ConnectionResetError):
+                servers.read_all(client)
+        [line] = proxy.access_lines()
+        assert line["cause"] == "drain"
+
+
+def test_a_drain_waits_for_connections_whose_protocol_is_not_known_yet(host, restricted):
+    """The server speaks first, and the proxy waits for the client's first bytes until 300 ms have passed."""
+    with servers.Named(host, "127.0.0.1", 0, "220 ready") as server:
+        proxy = restricted(server.port, app_protocol=None, port_name="db")
+        with servers.connect(host, "127.0.0.1", proxy.listen_port) as client:
+            servers.wait_until(lambda: proxy.metric("outrigger_connections_active", direction="outbound") == 1, "it is accepted")
+            proxy.signal(signal.SIGTERM)
+            assert servers.read_all(client) == b"220 ready\n"
+        assert proxy.process.wait(5) == 0
 
 
 def test_a_second_signal_stops_at_once(host, restricted):

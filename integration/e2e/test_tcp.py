@@ -222,3 +222,57 @@ def test_a_dead_endpoint_costs_no_connection(run, serve):
     assert code == 200
     ejected = [row["address"] for row in rows if row["state"] == "ejected"]
     assert ejected == [f"127.0.1.5:{port}"], rows
+
+
+def test_a_client_that_resets_before_a_byte_is_a_line_and_counts(config, host, start, io, serve):
+    """Its protocol was not known yet, so that no server was dialled."""
+    backend = serve(Echo)
+    local = free_port()
+    items = (objects.service("db", "127.0.0.1", [objects.port(SERVICE_PORT, "main")]),
+             objects.endpoint_slice("db", ["127.0.0.1"], backend.port, "main"))
+    running = start(config(*items), host, io=io, health=free_port(), options=[
+        "--outbound-port", 0, "--inbound-port", 0, "--listen", f"{local}=db.shop:{SERVICE_PORT}", "--detect-timeout", "5s"])
+    reset(connect(host, "127.0.0.1", local))
+    [line] = running.wait_access_lines(1)
+    assert (line["cause"], line["parent"], line["attempts"]) == ("downstream_reset", f"shop/db:{SERVICE_PORT}", 0)
+    assert running.metric("outrigger_connections_total", direction="outbound", protocol="tcp") == 1
+    assert backend.accepted == 0
+
+
+def test_what_is_refused_counts_as_a_connection_too(config, host, start, io):
+    local = free_port()
+    running = start(config(), host, io=io, health=free_port(), options=[
+        "--outbound-port", 0, "--inbound-port", 0, "--listen", f"{local}=db.shop:{SERVICE_PORT}"])
+    with contextlib.suppress(ConnectionResetError), connect(host, "127.0.0.1", local) as client:
+        read_all(client)
+    [line] = running.wait_access_lines(1)
+    assert line["cause"] == "no_endpoints"
+    assert running.metric("outrigger_connections_total", direction="outbound") == 1
+    assert running.metric("outrigger_refused_total", cause="no_endpoints") == 1
+
+
+def test_the_fallback_to_the_cluster_ip_and_ejections_are_logged_once(run, serve):
+    dead = free_port()
+    service_port = serve(Echo).port
+    running = run(*database([f"127.0.1.{last}" for last in (2, 3)], dead, service_port=service_port), service_port=service_port)
+    for _ in range(20):
+        ping(running)
+    backend = f"backend=db.shop:{service_port}"
+    wait_until(lambda: running.log().count(backend) >= 3, "three lines")
+    lines = [line for line in running.log().splitlines() if backend in line]
+    [told] = [line for line in lines if "no endpoint can be reached: the ClusterIP is dialled" in line]
+    assert f"address=127.0.0.1:{service_port}" in told and "level=warning" in told
+    ejected = [line for line in lines if "endpoint ejected" in line]
+    assert len(ejected) == 2 and all("cause=connect_refused seconds=5" in line for line in ejected)
+    assert running.metric("outrigger_cluster_ip_fallbacks_total", backend=f"db.shop:{service_port}") == 20
+
+
+def test_the_line_of_a_failed_connection_names_the_endpoint_that_was_dialled_last(run):
+    dead = free_port()
+    items = (objects.service("db", None, [objects.port(SERVICE_PORT, "main", "tcp")]),
+             objects.endpoint_slice("db", ["127.0.1.2"], dead, "main"))
+    running = run(*items)
+    with pytest.raises(ConnectionResetError), running.dial() as client:
+        read_all(client)
+    [line] = running.wait_access_lines(1)
+    assert (line["cause"], line["endpoint"], line["attempts"]) == ("connect_refused", f"127.0.1.2:{dead}", 1)

@@ -186,6 +186,15 @@ static void count_connection(struct downstream *downstream, enum stats_protocol 
                            downstream->connection.transport.filter != NULL);
 }
 
+/* After the stream that it has become was counted: a drain must not see none in between. */
+static void end_detection(struct downstream *downstream)
+{
+    if (downstream->is_detecting) {
+        downstream->is_detecting = false;
+        worker_count_exchange(downstream->worker, -1);
+    }
+}
+
 static void start_opaque(struct downstream *downstream, struct bytes sni)
 {
     downstream->state = DOWNSTREAM_STATE_OPAQUE;
@@ -195,6 +204,7 @@ static void start_opaque(struct downstream *downstream, struct bytes sni)
         stats_count_refused(downstream->worker->options.stats, CAUSE_LIMIT_CONNECTIONS);
         downstream_abort(downstream);
     }
+    end_detection(downstream);
 }
 
 static struct exchange *on_exchange(struct codec *codec)
@@ -208,23 +218,50 @@ static struct exchange *on_exchange(struct codec *codec)
     return stream_begin(downstream); /* NULL: the codec answers, and on_malformed counts */
 }
 
-/* Count and log what was refused before it became a stream: a connection, or a request (`status`).
- */
+/* The parent's label, where there is one. */
+static struct bytes label_of(struct downstream *downstream)
+{
+    if (downstream->target.generation == 0) {
+        return (struct bytes){0};
+    }
+    const struct target *target = downstream_target(downstream);
+    return target->parent == NULL ? (struct bytes){0} : target->parent->label;
+}
+
+/* The line of what ended before it became a stream: a connection, or a request (`status`). */
+static void log_without_stream(struct downstream *downstream, uint16_t status, enum cause cause)
+{
+    const struct worker *worker = downstream->worker;
+    if (worker->settings->access_log == ACCESS_LOG_OFF) {
+        return;
+    }
+    struct access_log_entry entry = {.direction = downstream->direction,
+                                     .protocol = downstream->protocol,
+                                     .generation = worker_snapshot(worker)->generation,
+                                     .connection = downstream->number,
+                                     .destination = downstream_destination(downstream),
+                                     .parent = label_of(downstream),
+                                     .status = status,
+                                     .grpc_status = STATS_NO_GRPC,
+                                     .cause = cause};
+    if (status == 0) {
+        entry.total_ns = io_now(worker->io) - downstream->accepted_ns;
+    }
+    /* A peer that is gone has no address any more. */
+    error_ignore(io_socket_address(&downstream->connection.transport.socket, IO_ADDRESS_PEER,
+                                   &entry.downstream));
+    access_log_write(worker->options.access_log, worker->settings->access_log, &entry);
+}
+
+/* Count and log what was refused before it became a stream. */
 static void note_refusal(struct downstream *downstream, uint16_t status, enum cause cause,
                          const char *reason)
 {
     const struct worker *worker = downstream->worker;
-    struct bytes parent = {0};
-    if (downstream->target.generation != 0) {
-        const struct target *target = downstream_target(downstream);
-        if (target->parent != NULL) {
-            parent = target->parent->label;
-        }
-    }
     stats_count_refused(worker->options.stats, cause);
     if (status != 0) {
         const struct stats_request_key key = {.direction = downstream->direction,
-                                              .parent = parent,
+                                              .parent = label_of(downstream),
                                               .code = status,
                                               .grpc_status = STATS_NO_GRPC};
         stats_count_request(worker->options.stats, &key, 0);
@@ -235,22 +272,7 @@ static void note_refusal(struct downstream *downstream, uint16_t status, enum ca
                  worker->options.index, (unsigned long)downstream->number,
                  (const char *)cause_info(cause)->name.data, status, reason);
     }
-    if (worker->settings->access_log == ACCESS_LOG_OFF) {
-        return;
-    }
-    struct access_log_entry entry = {.direction = downstream->direction,
-                                     .protocol = downstream->protocol,
-                                     .generation = worker_snapshot(worker)->generation,
-                                     .connection = downstream->number,
-                                     .destination = downstream_destination(downstream),
-                                     .parent = parent,
-                                     .status = status,
-                                     .grpc_status = STATS_NO_GRPC,
-                                     .cause = cause};
-    /* A peer that is gone has no address any more. */
-    error_ignore(io_socket_address(&downstream->connection.transport.socket, IO_ADDRESS_PEER,
-                                   &entry.downstream));
-    access_log_write(worker->options.access_log, worker->settings->access_log, &entry);
+    log_without_stream(downstream, status, cause);
 }
 
 static void on_malformed(struct codec *codec, uint16_t status, const char *reason)
@@ -310,6 +332,7 @@ static void start_http(struct downstream *downstream, enum codec_protocol protoc
     if (downstream->is_ended) {
         connection_on_end(&downstream->connection, CODEC_END_CLEAN);
     }
+    end_detection(downstream);
 }
 
 /* Without an HTTP/2 codec its bytes pass through. */
@@ -400,6 +423,8 @@ void downstream_note_server_first(struct downstream *downstream)
 static void begin_detection(struct downstream *downstream, uint64_t timeout_ns)
 {
     downstream->state = DOWNSTREAM_STATE_DETECT;
+    downstream->is_detecting = true;
+    worker_count_exchange(downstream->worker, 1);
     start_timer(downstream, timeout_ns);
 }
 
@@ -557,7 +582,12 @@ static void on_room(struct transport *transport)
 static void on_failed(struct transport *transport, struct error error)
 {
     (void)error;
-    downstream_abort(downstream_of(transport));
+    struct downstream *downstream = downstream_of(transport);
+    if (downstream->is_detecting) { /* it went before it was anything */
+        count_connection(downstream, STATS_PROTOCOL_TCP);
+        log_without_stream(downstream, 0, CAUSE_DOWNSTREAM_RESET);
+    }
+    downstream_abort(downstream);
 }
 
 static void on_closed(struct transport *transport)
@@ -565,6 +595,7 @@ static void on_closed(struct transport *transport)
     struct downstream *downstream = downstream_of(transport);
     struct worker *worker = downstream->worker;
     downstream->state = DOWNSTREAM_STATE_CLOSING;
+    end_detection(downstream);
     io_timer_stop(worker->io, &downstream->timer);
     connection_finish(&downstream->connection);
     while (!list_is_empty(&downstream->streams)) {
@@ -627,6 +658,8 @@ static bool is_self_test(const struct destination *destination)
 
 static void refuse(struct downstream *downstream, enum cause cause)
 {
+    stats_count_connection(downstream->worker->options.stats, downstream->direction,
+                           STATS_PROTOCOL_TCP, false);
     note_refusal(downstream, 0, cause, (const char *)cause_info(cause)->text.data);
     downstream_abort(downstream);
 }

@@ -65,6 +65,7 @@ struct downstream {
     bool is_ended;      /* the peer's FIN came before there was a codec for it */
     bool is_head_timed; /* the timer is set for the head that has begun */
     bool is_quiet;      /* detection gave up without a byte: the server may be about to speak */
+    bool is_detecting;  /* counted as an open exchange, which it is about to be */
 };
 
 /* Take an accepted descriptor over: refuse it, or begin. */

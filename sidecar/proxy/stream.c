@@ -265,8 +265,8 @@ static void log_stream(const struct stream *stream, uint64_t now_ns)
     if (stream->picked_ns != 0) {
         entry.routing_ns = stream->picked_ns - stream->began_ns;
     }
+    entry.endpoint = stream->dialled; /* the last one that was dialled, also where it failed */
     if (stream->connected_ns != 0) {
-        entry.endpoint = stream->dialled;
         entry.connect_ns = stream->connected_ns - stream->picked_ns;
         if (stream->first_byte_ns != 0) {
             entry.first_byte_ns = stream->first_byte_ns - stream->connected_ns;

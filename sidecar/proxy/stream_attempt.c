@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "limits.h"
 #include "proxy/stream_steps.h"
 #include "proxy/worker_state.h"
@@ -56,6 +57,27 @@ static struct endpoint *next_endpoint(struct stream *stream)
     return cluster_pick(cluster, &choice);
 }
 
+/* Count, and log now and then: every connection of the Service goes this way until its files or its
+ * endpoints change. */
+static void tell_fallback(struct stream *stream)
+{
+    struct worker *worker = stream->worker;
+    struct cluster *cluster = stream->cluster;
+    uint64_t now_ns = io_now(worker->io);
+    stats_count_fallback(worker->options.stats, cluster->reference);
+    if (cluster->fallback_silent_until_ns > now_ns) {
+        return;
+    }
+    cluster->fallback_silent_until_ns = now_ns + FALLBACK_SILENCE_NS;
+    char text[ADDRESS_TEXT_MAX];
+    address_print(&stream->dialled, text);
+    log_line(worker->options.log, LOG_WARNING,
+             "msg=\"no endpoint can be reached: the ClusterIP is dialled\" worker=%u backend=%.*s "
+             "address=%s endpoints=%u",
+             worker->options.index, (int)cluster->reference.size,
+             (const char *)cluster->reference.data, text, cluster->endpoints_count);
+}
+
 enum step stream_pick(struct stream *stream)
 {
     uint64_t now_ns = io_now(stream->worker->io);
@@ -65,7 +87,8 @@ enum step stream_pick(struct stream *stream)
     stream->state = STREAM_STATE_CONNECT;
     stream->attempts++;
     if (stream->cluster == NULL) {
-        if (stream->attempts > 1) {
+        if (stream->attempts > 1) { /* there is nowhere else to go */
+            stream->attempts--;
             return stream_fail_step(stream, stream->cause == CAUSE_NONE ? CAUSE_CONNECT_REFUSED
                                                                         : stream->cause);
         }
@@ -85,12 +108,31 @@ enum step stream_pick(struct stream *stream)
     if (endpoint->is_cluster_ip && endpoint->cluster->endpoints_count > 0 &&
         endpoint->cluster->endpoints[0] != endpoint && !stream->is_fallback) {
         stream->is_fallback = true;
-        stats_count_fallback(stream->worker->options.stats, stream->cluster->reference);
+        tell_fallback(stream);
     }
     return STEP_NEXT;
 }
 
 /* ---- CONNECT ---- */
+
+/* Leave `endpoint` out for a while; told once for each while. */
+static void eject(const struct stream *stream, struct endpoint *endpoint, enum cause cause)
+{
+    const struct worker *worker = stream->worker;
+    uint64_t now_ns = io_now(worker->io);
+    if (endpoint_is_ejected(endpoint, now_ns)) {
+        return;
+    }
+    endpoint_on_failed(endpoint, now_ns);
+    char text[ADDRESS_TEXT_MAX];
+    address_print(&stream->dialled, text);
+    log_line(worker->options.log, LOG_INFO,
+             "msg=\"endpoint ejected\" worker=%u backend=%.*s endpoint=%s cause=%s seconds=%lu",
+             worker->options.index, (int)stream->cluster->reference.size,
+             (const char *)stream->cluster->reference.data, text,
+             (const char *)cause_info(cause)->name.data,
+             (unsigned long)((endpoint->ejected_until_ns - now_ns) / CLOCK_NS_PER_S));
+}
 
 /* The endpoint did not take the connection: it is left out for a while, another is tried. */
 static enum step try_next(struct stream *stream, struct error error)
@@ -105,7 +147,7 @@ static enum step try_next(struct stream *stream, struct error error)
     }
     if (endpoint != NULL) {
         stream->tried[stream->tried_count++] = endpoint;
-        endpoint_on_failed(endpoint, io_now(worker->io));
+        eject(stream, endpoint, cause);
         stats_count_endpoint_failure(worker->options.stats, stream->cluster->reference, cause);
         stream->attempt.endpoint = NULL;
         endpoint_end(endpoint);

@@ -358,13 +358,24 @@ void worker_drain(struct worker *worker)
     give_order(worker, on_drain, NULL);
 }
 
+/* What is open on `downstream` ends because we do. */
+static void cut_off(struct downstream *downstream)
+{
+    struct list *node = downstream->streams.next;
+    for (; node != &downstream->streams; node = node->next) {
+        struct stream *stream = LIST_OWNER(node, struct stream, of_downstream);
+        stream->cause = stream->cause == CAUSE_NONE ? CAUSE_DRAIN : stream->cause;
+    }
+    downstream_abort(downstream);
+}
+
 static void abort_all(struct worker *worker)
 {
     struct list *node = worker->downstreams.next;
     while (node != &worker->downstreams) {
         struct downstream *downstream = LIST_OWNER(node, struct downstream, open);
         node = node->next;
-        downstream_abort(downstream);
+        cut_off(downstream);
     }
     node = worker->upstreams.next;
     while (node != &worker->upstreams) {
@@ -416,7 +427,7 @@ static void close_all(struct worker *worker)
         if (list_is_empty(&downstream->streams)) {
             connection_close(&downstream->connection, CONNECTION_CLOSE_FLUSHED);
         } else if (!is_young(worker, downstream)) {
-            downstream_abort(downstream);
+            cut_off(downstream);
         }
     }
     conn_pool_close_all(&worker->pool);

@@ -57,6 +57,7 @@ struct cluster {
     uint32_t endpoints_count;
     struct endpoint *cluster_ip; /* NULL: headless, or a bare address */
     enum route_protocol protocol;
+    uint64_t fallback_silent_until_ns; /* the log has been told that the ClusterIP is dialled */
     uint32_t connections;
     uint32_t holds; /* streams, and endpoints that are not freed */
     bool is_gone;
