@@ -156,7 +156,7 @@ Test(load, suggests_the_kind_or_version_that_was_meant)
 {
     static const struct {
         const char *text;
-        const char *suggestion; /* NULL: nothing is said at all */
+        const char *suggestion; /* NULL: nothing is said at all; "": no suggestion */
     } cases[] = {
         {"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoutes\nmetadata: {name: a}\n",
          "kind: HTTPRoute"},
@@ -166,6 +166,13 @@ Test(load, suggests_the_kind_or_version_that_was_meant)
         {"apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: a}\n",
          "apiVersion: discovery.k8s.io/v1"},
         {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n", NULL},
+        {"apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n", NULL},
+        {"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a}\n", NULL},
+        {"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", NULL},
+        {"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n", ""},
+        {"apiVersion: v1\nkind: Widget\nmetadata: {name: a}\n", ""},
+        {"apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: List, items: []}]\n", ""},
+        {"apiVersion: v1\nkind: List\nitems:\n", NULL},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -177,11 +184,22 @@ Test(load, suggests_the_kind_or_version_that_was_meant)
         const struct route_diagnostic *found = scratch_find(&scratch, "unknown-kind");
         cr_assert_eq(found != NULL, cases[i].suggestion != NULL, "%s", cases[i].text);
         if (found != NULL) {
-            cr_assert_not_null(found->suggestion, "%s", cases[i].text);
-            cr_assert_str_eq(found->suggestion, cases[i].suggestion);
+            const char *suggestion = found->suggestion == NULL ? "" : found->suggestion;
+            cr_assert_str_eq(suggestion, cases[i].suggestion, "%s", cases[i].text);
         }
         scratch_finish(&scratch);
     }
+}
+
+Test(load, refuses_a_list_whose_items_are_none)
+{
+    struct scratch scratch;
+    scratch_init(&scratch);
+    scratch_write(&scratch, "x.yaml", "apiVersion: v1\nkind: List\nitems: {a: b}\n");
+    scratch_load(&scratch);
+    cr_assert_eq(scratch.error.code, ERROR_CONFIG);
+    cr_assert_not_null(scratch_find(&scratch, "wrong-type"));
+    scratch_finish(&scratch);
 }
 
 Test(load, leaves_single_invalid_routes_out_when_asked_to)

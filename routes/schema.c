@@ -111,25 +111,41 @@ const struct route_schema *route_schema_find(struct bytes group, struct bytes ki
     return NULL;
 }
 
-bool route_schema_is_foreign(struct bytes group, struct bytes kind)
+static bool is_one_of(struct bytes word, const char *const *words, size_t count)
 {
-    static const char *const names[] = {"Gateway",      "GatewayClass", "ListenerSet",
-                                        "XListenerSet", "XMesh",        "XBackend"};
-    if (!bytes_is(group, GATEWAY_GROUP) && !bytes_is(group, "gateway.networking.x-k8s.io") &&
-        !bytes_is(group, "outrigger.dev") && !bytes_is(group, "discovery.k8s.io")) {
-        /* Pods, Deployments, other people's kinds; but a misspelt Service is ours. */
-        for (size_t i = 0; i < COUNT(schemas); i++) {
-            uint32_t best = ROUTE_TEXT_FAR;
-            if (route_text_is_nearer(kind, bytes_from_string(schemas[i].kind_name), &best)) {
-                return false;
-            }
-        }
-        return true;
-    }
-    for (size_t i = 0; i < COUNT(names); i++) {
-        if (bytes_is(kind, names[i])) {
+    for (size_t i = 0; i < count; i++) {
+        if (bytes_is(word, words[i])) {
             return true;
         }
     }
     return false;
+}
+
+/* Is it a kind that every cluster has, and that nobody expects a sidecar to read? */
+static bool is_of_kubernetes(struct bytes group, struct bytes kind)
+{
+    static const char *const groups[] = {"apps", "batch", "autoscaling", "policy", "extensions"};
+    static const char *const core[] = {
+        "Pod",     "Namespace",  "Node",         "ServiceAccount",        "PersistentVolume",
+        "Event",   "Endpoints",  "PodTemplate",  "PersistentVolumeClaim", "ReplicationController",
+        "Binding", "LimitRange", "ResourceQuota"};
+    if (group.size == 0) {
+        return is_one_of(kind, core, COUNT(core));
+    }
+    struct bytes ending = BYTES(".k8s.io");
+    bool is_special_interest = group.size > ending.size &&
+                               bytes_equal(bytes_skip(group, group.size - ending.size), ending);
+    return is_special_interest || is_one_of(group, groups, COUNT(groups));
+}
+
+bool route_schema_is_foreign(struct bytes group, struct bytes kind)
+{
+    static const char *const ours[] = {GATEWAY_GROUP, "gateway.networking.x-k8s.io",
+                                       "outrigger.dev", "discovery.k8s.io"};
+    static const char *const others[] = {"Gateway",      "GatewayClass", "ListenerSet",
+                                         "XListenerSet", "XMesh",        "XBackend"};
+    if (is_one_of(group, ours, COUNT(ours))) {
+        return is_one_of(kind, others, COUNT(others));
+    }
+    return is_of_kubernetes(group, kind);
 }

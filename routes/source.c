@@ -337,11 +337,17 @@ static struct error load_document(struct parser *parser, const struct route_node
 {
     struct bytes kind = route_node_text(route_node_find(document, "kind"));
     const struct route_node *items = route_node_find(document, "items");
-    if (!ends_with(kind, BYTES("List")) || (items != NULL && items->type != ROUTE_NODE_SEQUENCE)) {
+    if (!ends_with(kind, BYTES("List"))) {
         return load_object(parser, document);
     }
-    for (const struct route_node *item = items == NULL ? NULL : items->first; item != NULL;
-         item = item->next) {
+    if (route_node_is_null(items)) {
+        return OK;
+    }
+    if (items->type != ROUTE_NODE_SEQUENCE) {
+        complain(parser->source, items, "wrong-type", "items must be a list");
+        return OK;
+    }
+    for (const struct route_node *item = items->first; item != NULL; item = item->next) {
         TRY(load_object(parser, item));
     }
     return OK;
@@ -359,8 +365,8 @@ static struct error parse_documents(struct parser *parser, struct route_yaml *ya
             break;
         }
         error = load_document(parser, document);
-        if (error_is(error)) {
-            break;
+        if (error_is(error) || parser->source->diagnostics.errors_count > ROUTE_DIAGNOSTICS_MAX) {
+            break; /* more mistakes than are shown: a million more would only take time */
         }
         arena_reset(&arena);
     }
