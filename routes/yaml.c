@@ -3,6 +3,8 @@
 
 #include <yaml.h>
 
+#include "routes/census.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +50,8 @@ struct route_yaml {
     struct frame frames[ROUTE_FILE_DEPTH_MAX + 1]; /* the first holds the document */
 };
 
+static const char too_many[] = "the file has more than 500,000 nodes";
+
 /* ---- Encoding ---- */
 
 struct cursor {
@@ -88,48 +92,70 @@ static struct error refuse_utf16(struct route_yaml *yaml)
                   "the file is UTF-16, not UTF-8: save it as UTF-8");
 }
 
+/* How many bytes from here on are of a word and in no way special. */
+static size_t ordinary_run(struct bytes text)
+{
+    size_t run = 0;
+    while (run < text.size && text.data[run] > ' ' && text.data[run] < 0x7f &&
+           text.data[run] != '"' && text.data[run] != ',' && text.data[run] != '%') {
+        run++;
+    }
+    return run;
+}
+
+/* What is wrong with a character that is not ASCII text; NULL: nothing. */
+static const char *judge_character(struct bytes text, size_t *ret_size, const char **ret_code)
+{
+    uint32_t code_point = 0;
+    *ret_size = bytes_first_character(text, &code_point);
+    if (text.data[0] == 0) {
+        *ret_code = "nul-byte";
+        return "the file holds a NUL byte";
+    }
+    if (*ret_size == 0) {
+        *ret_code = "not-utf8";
+        return "the file is not valid UTF-8";
+    }
+    *ret_code = "control-character";
+    return is_control(code_point) ? "the file holds a control character" : NULL;
+}
+
 /* Refuse what is not UTF-8 or holds control characters, with its place; libyaml would only give an
- * offset. */
+ * offset. A word longer than any text may be is refused before libyaml reads it, too. */
 static struct error check_encoding(struct route_yaml *yaml, struct bytes content)
 {
     struct cursor at = {1, 1};
     uint32_t directives = 0;
-    size_t word_bytes =
-        0; /* a word longer than any text may be is refused before libyaml reads it */
+    size_t word_bytes = 0;
     for (size_t i = 0; i < content.size;) {
         uint8_t byte = content.data[i];
-        word_bytes = byte == ' ' || byte == '\n' || byte == '"' || byte == ',' ? 0 : word_bytes + 1;
-        if (word_bytes > ROUTE_SCALAR_BYTES_MAX) {
-            return refuse(yaml, at, "too-long", "a text is longer than 1 MiB");
-        }
-        if (byte >= 0x20 && byte < 0x7f) {
-            if (byte == '%' && at.column == 1 && ++directives > DIRECTIVES_MAX) {
-                return refuse(yaml, at, "not-yaml", "too many YAML directives");
+        bool ends_word = byte == '\n' || byte == ' ' || byte == '"' || byte == ',';
+        size_t size = ordinary_run(bytes_skip(content, i));
+        uint32_t columns = size == 0 ? 1 : (uint32_t)size;
+        if (size == 0 && (ends_word || byte == '%')) {
+            size = 1;
+            directives += byte == '%' && at.column == 1;
+        } else if (size == 0) {
+            const char *code = NULL;
+            const char *problem = judge_character(bytes_skip(content, i), &size, &code);
+            if (problem != NULL) {
+                return byte != 0x7f && is_utf16(content) ? refuse_utf16(yaml)
+                                                         : refuse(yaml, at, code, problem);
             }
-            at.column++;
-            i++;
-            continue;
+        }
+        if (directives > DIRECTIVES_MAX) {
+            return refuse(yaml, at, "not-yaml", "too many YAML directives");
+        }
+        word_bytes = ends_word ? 0 : word_bytes + size;
+        at.column += columns;
+        i += size;
+        if (word_bytes > ROUTE_SCALAR_BYTES_MAX) {
+            at.column -= (uint32_t)(word_bytes - ROUTE_SCALAR_BYTES_MAX);
+            return refuse(yaml, at, "too-long", "a text is longer than 1 MiB");
         }
         if (byte == '\n') {
             at = (struct cursor){at.line + 1, 1};
-            i++;
-            continue;
         }
-        if (byte == 0) {
-            return is_utf16(content) ? refuse_utf16(yaml)
-                                     : refuse(yaml, at, "nul-byte", "the file holds a NUL byte");
-        }
-        uint32_t code_point = 0;
-        size_t length = bytes_first_character(bytes_skip(content, i), &code_point);
-        if (length == 0) {
-            return is_utf16(content) ? refuse_utf16(yaml)
-                                     : refuse(yaml, at, "not-utf8", "the file is not valid UTF-8");
-        }
-        if (is_control(code_point)) {
-            return refuse(yaml, at, "control-character", "the file holds a control character");
-        }
-        at.column++;
-        i += length;
     }
     return OK;
 }
@@ -370,7 +396,7 @@ static struct error add_node(struct route_yaml *yaml, enum route_node_type type,
                              struct route_node **ret_node)
 {
     if (yaml->nodes_count >= ROUTE_FILE_NODES_MAX) {
-        return refuse(yaml, at, "too-many-nodes", "the file has more than 500,000 nodes");
+        return refuse(yaml, at, "too-many-nodes", too_many);
     }
     yaml->nodes_count++;
     struct route_node *node = arena_alloc(yaml->arena, sizeof(*node));
@@ -599,6 +625,17 @@ static struct error read_document(struct route_yaml *yaml, struct route_node *ho
     }
 }
 
+/* Millions of nodes are refused before the first is made; a node takes at least a byte. */
+static struct error check_count(struct route_yaml *yaml, struct bytes content)
+{
+    struct route_spot spot = {0};
+    if (content.size > ROUTE_FILE_NODES_MAX &&
+        route_census(content, ROUTE_FILE_NODES_MAX, &spot) > ROUTE_FILE_NODES_MAX) {
+        return refuse(yaml, (struct cursor){spot.line, spot.column}, "too-many-nodes", too_many);
+    }
+    return OK;
+}
+
 FALLIBLE route_yaml_create(const char *file, struct bytes content,
                            struct route_diagnostics *diagnostics, struct route_yaml **ret_yaml)
 {
@@ -617,6 +654,9 @@ FALLIBLE route_yaml_create(const char *file, struct bytes content,
     }
     if (!error_is(error) && bytes_starts_with(content, BYTES("\xef\xbb\xbf"))) {
         content = bytes_skip(content, 3);
+    }
+    if (!error_is(error)) {
+        error = check_count(yaml, content);
     }
     if (!error_is(error)) {
         error = join_surrogates(yaml, &content);

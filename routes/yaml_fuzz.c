@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "routes/census.h"
 #include "routes/decode.h"
 #include "routes/schema.h"
 #include "routes/yaml.h"
@@ -52,6 +53,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     CHECK(error.code != ERROR_CONFIG || diagnostics.errors_count > 0);
+    struct route_spot spot;
+    CHECK(error_is(error) ||
+          route_census(bytes_make(data, size), UINT32_MAX, &spot) <= route_yaml_nodes_count(yaml));
     route_yaml_destroy(yaml);
     arena_finish(&arena);
     route_diagnostics_finish(&diagnostics);

@@ -41,7 +41,8 @@ static struct glyph read_glyph(struct bytes text)
 static struct bytes skip_glyphs(struct bytes text, uint32_t count)
 {
     for (; text.size > 0 && count > 0; count--) {
-        text = bytes_skip(text, read_glyph(text).bytes);
+        size_t size = text.data[0] < 0x80 ? 1 : bytes_first_character(text, NULL);
+        text = bytes_skip(text, size == 0 ? 1 : size);
     }
     return text;
 }
