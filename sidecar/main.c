@@ -1,4 +1,5 @@
 /* The front door: which subcommand, and what the whole program says about itself. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,6 +62,18 @@ static void print_help(FILE *out)
     fputs("  outrigger --version\n  outrigger COMMAND --help\n", out);
 }
 
+/* Standard streams that the caller has closed: what we open must not take their numbers, or log
+ * lines would go there. */
+static bool fill_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int run(const struct command *command, int argc, char **argv)
 {
     static char name[32]; /* what getopt calls us in its messages */
@@ -75,6 +88,10 @@ static int run(const struct command *command, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (!fill_standard_streams()) {
+        perror("outrigger: /dev/null");
+        return EXIT_STATUS_ENVIRONMENT;
+    }
     if (argc < 2) {
         print_help(stderr);
         return EXIT_STATUS_USAGE;
