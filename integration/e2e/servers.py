@@ -70,6 +70,14 @@ def connect(host, address, port, timeout=DEADLINE, uid=None, receive_buffer=None
     return host.call(make, uid=uid)
 
 
+def accepts(host, address, port):
+    try:
+        connect(host, address, port, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def original_destination(connection):
     if connection.family == socket.AF_INET6:
         data = connection.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, 28)

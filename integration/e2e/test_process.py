@@ -1,5 +1,6 @@
 """The process: start, readiness, signals, drain, exit statuses, the admin socket, and --listen without any privilege."""
 
+import json
 import os
 import re
 import resource
@@ -320,6 +321,56 @@ def test_the_admin_command_line_speaks_to_the_socket(host, restricted, outrigger
 def test_the_admin_socket_is_closed_to_others(host, restricted):
     proxy = restricted(servers.free_port(host))
     assert os.stat(proxy.admin_path).st_mode & 0o777 == 0o600
+
+
+# ---- standard streams ----
+
+
+def test_closed_standard_streams_are_not_taken_by_what_the_proxy_opens(host, outrigger, config):
+    directory = config()
+    number = servers.free_port(host)
+    command = [outrigger, "proxy", "--config", directory.path, "--outbound-port", 0, "--inbound-port", 0, "--health-port", number,
+               "--admin-socket", os.path.join(os.path.dirname(directory.path), "closed.sock")]
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *map(str, command)])
+    try:
+        servers.wait_until(lambda: servers.accepts(host, "127.0.0.1", number), "it is there")
+        for fd in range(3):
+            assert os.readlink(f"/proc/{process.pid}/fd/{fd}") == "/dev/null"
+    finally:
+        process.terminate()
+        assert process.wait(5) == 0
+
+
+def test_lines_that_nobody_reads_hold_nothing_up_and_are_counted(host, outrigger, config):
+    number, local = servers.free_port(host), servers.free_port(host)
+    reader, writer = os.pipe()
+    with servers.Echo(host, "127.0.0.1") as server:
+        directory = config(service("echo", VIP, [port(80, "main", "tcp")]), endpoint_slice("echo", ["127.0.0.1"], server.port, "main"))
+        socket_path = os.path.join(os.path.dirname(directory.path), "unread.sock")
+        process = subprocess.Popen(list(map(str, [
+            outrigger, "proxy", "--config", directory.path, "--outbound-port", 0, "--inbound-port", 0, "--health-port", number,
+            "--admin-socket", socket_path, "--access-log", "json", "--listen", f"{local}=echo.shop:80"])), stdout=writer, stderr=writer)
+        try:
+            servers.wait_until(lambda: servers.accepts(host, "127.0.0.1", number), "it is there")
+            for _ in range(400):
+                assert echo_once(host, local) == b"hello"
+
+            def dropped():
+                result = run(outrigger, "admin", "--socket", socket_path, "--json", "stats")
+                return json.loads(result.stdout)["outrigger_log_lines_dropped_total"]
+
+            servers.wait_until(lambda: dropped() > 0, "lost lines are counted")
+            lines = os.read(reader, 1 << 20).decode().splitlines()
+            assert all(line.startswith(("{", "2")) and line.endswith(("}", '"')) or "msg=" in line for line in lines), "whole lines"
+            os.close(reader)
+            reader = None
+            assert echo_once(host, local) == b"hello", "nor when the reader is gone"
+        finally:
+            process.terminate()
+            assert process.wait(5) == 0
+            os.close(writer)
+            if reader is not None:
+                os.close(reader)
 
 
 # ---- interception as the proxy sees it ----

@@ -177,25 +177,47 @@ void log_line(struct log_ring *ring, enum log_level level, const char *format, .
     log_write(STDERR_FILENO, bytes_make(line, length + 1));
 }
 
-bool log_write(int fd, struct bytes text)
+/* Whole lines, as many as POSIX promises room for where POLLOUT is set: a pipe then takes all of
+ * them or none, and what is left out is never half a line. */
+static struct bytes next_part(struct bytes text)
+{
+    struct bytes part = bytes_first(text, LOG_LINE_MAX);
+    for (size_t size = part.size; size > 0; size--) {
+        if (part.data[size - 1] == '\n') {
+            return bytes_first(part, size);
+        }
+    }
+    return part;
+}
+
+static uint64_t count_lines(struct bytes text)
+{
+    uint64_t lines = 0;
+    while (text.size > 0) {
+        bytes_split(&text, '\n');
+        lines++;
+    }
+    return lines;
+}
+
+uint64_t log_write(int fd, struct bytes text)
 {
     while (text.size > 0) {
         struct pollfd wait = {.fd = fd, .events = POLLOUT};
         if (poll(&wait, 1, 0) <= 0 || (wait.revents & POLLOUT) == 0) {
-            return false; /* a pipe that nobody reads: POSIX promises PIPE_BUF bytes of room where
-                             POLLOUT is set */
+            return count_lines(text); /* a pipe that nobody reads */
         }
-        size_t part = text.size < LOG_LINE_MAX ? text.size : LOG_LINE_MAX;
-        ssize_t written = write(fd, text.data, part);
+        struct bytes part = next_part(text);
+        ssize_t written = write(fd, part.data, part.size);
         if (written < 0 && errno == EINTR) {
             continue;
         }
         if (written <= 0) {
-            return false;
+            return count_lines(text);
         }
         text = bytes_skip(text, (size_t)written);
     }
-    return true;
+    return 0;
 }
 
 size_t log_escape(char *out, size_t length, size_t size, struct bytes text)

@@ -65,8 +65,9 @@ static inline bool log_is_on(enum log_level level)
 void log_line(struct log_ring *ring, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Write all of `text` to `fd` as far as that does not block; false when something was left out. */
-bool log_write(int fd, struct bytes text);
+/* Write the lines of `text` to `fd` as far as that does not block; returns how many were left out.
+ */
+uint64_t log_write(int fd, struct bytes text);
 
 /* "2026-11-24T13:00:00.123Z" into `out` (at least 32 bytes); returns the length. */
 size_t log_timestamp(char *out, size_t size);

@@ -51,6 +51,7 @@ struct control {
     struct stats *stats[OPTIONS_WORKERS_MAX];
     struct log_ring *logs[OPTIONS_WORKERS_MAX];
     struct log_ring *access_logs[OPTIONS_WORKERS_MAX];
+    uint64_t log_lines_lost; /* nobody reads standard output or standard error */
     uint32_t workers_count;
     struct server *health;
     struct server *admin;

@@ -17,8 +17,9 @@ enum {
     LOG_MS = 20, /* while lines come; a ring that falls asleep wakes us */
 };
 
-/* Write what a ring holds; true when there was something. */
-static bool drain_ring(struct log_ring *ring, int fd)
+/* Write what a ring holds; true when there was something. A pipe that nobody reads loses lines,
+ * never holds us up. */
+static bool drain_ring(struct control *control, struct log_ring *ring, int fd)
 {
     static uint8_t batch[LOG_BATCH_BYTES]; /* the control thread's alone */
     bool is_any = false;
@@ -31,9 +32,7 @@ static bool drain_ring(struct log_ring *ring, int fd)
             return is_any;
         }
         is_any = true;
-        (void)log_write(
-            fd,
-            bytes_make(batch, size)); /* a pipe that nobody reads loses lines, never holds us up */
+        control->log_lines_lost += log_write(fd, bytes_make(batch, size));
     }
     return is_any;
 }
@@ -43,8 +42,8 @@ static void on_log_timer(struct io_timer *timer)
     struct control *control = LIST_OWNER(timer, struct control, log_timer);
     bool is_quiet = true;
     for (uint32_t i = 0; i < control->workers_count; i++) {
-        bool is_any = drain_ring(control->logs[i], STDERR_FILENO);
-        is_any = drain_ring(control->access_logs[i], STDOUT_FILENO) || is_any;
+        bool is_any = drain_ring(control, control->logs[i], STDERR_FILENO);
+        is_any = drain_ring(control, control->access_logs[i], STDOUT_FILENO) || is_any;
         is_quiet = is_quiet && !is_any && log_ring_sleep(control->logs[i]) &&
                    log_ring_sleep(control->access_logs[i]);
     }
@@ -95,14 +94,14 @@ void log_output_start(struct control *control)
 void log_output_drain(struct control *control)
 {
     for (uint32_t i = 0; i < control->workers_count; i++) {
-        drain_ring(control->logs[i], STDERR_FILENO);
-        drain_ring(control->access_logs[i], STDOUT_FILENO);
+        drain_ring(control, control->logs[i], STDERR_FILENO);
+        drain_ring(control, control->access_logs[i], STDOUT_FILENO);
     }
 }
 
 uint64_t log_output_dropped(const struct control *control)
 {
-    uint64_t dropped = 0;
+    uint64_t dropped = control->log_lines_lost;
     for (uint32_t i = 0; i < control->workers_count; i++) {
         dropped += log_ring_dropped(control->logs[i]) + log_ring_dropped(control->access_logs[i]);
     }
