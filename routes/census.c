@@ -49,6 +49,23 @@ static bool is_blank(uint8_t byte)
     return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
 }
 
+/* What begins anchors, aliases, tags, directives, complex keys, and what YAML keeps for later. */
+static bool is_odd(uint8_t byte)
+{
+    switch (byte) {
+    case '&':
+    case '*':
+    case '!':
+    case '%':
+    case '@':
+    case '`':
+    case '?':
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void skip_blanks(struct census *census)
 {
     while (peek(census, 0) == ' ' || peek(census, 0) == '\t' || peek(census, 0) == '\r') {
@@ -119,7 +136,8 @@ static void take_flow(struct census *census, uint8_t byte)
         }
         break;
     default:
-        census->is_lost = census->flow == FLOW_START && strchr("&*!%@`?|>", byte) != NULL;
+        census->is_lost =
+            census->flow == FLOW_START && (is_odd(byte) || byte == '|' || byte == '>');
         census->flow = FLOW_PLAIN;
         break;
     }
@@ -218,7 +236,7 @@ static bool read_token(struct census *census)
         census->at++;
         return true;
     }
-    if (strchr("&*!%@`?:", byte) != NULL) {
+    if (is_odd(byte) || byte == ':') {
         census->is_lost = true;
         return false;
     }

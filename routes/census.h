@@ -10,7 +10,7 @@
 #include "routes/resource.h"
 
 /*
- * Count the nodes of `content`, valid UTF-8, that one look at each character makes certain: never
+ * Count the nodes of `content`, any bytes, that one look at each character makes certain: never
  * more than a parser finds in a file that it accepts, and fewer wherever the text is not plain
  * block or flow style. Stops when more than `enough` are certain, with the place in `ret_spot`.
  */

@@ -92,12 +92,18 @@ static struct error refuse_utf16(struct route_yaml *yaml)
                   "the file is UTF-16, not UTF-8: save it as UTF-8");
 }
 
+/* ASCII of words: not blank, not control, and not the '"', ',' and '%' that are looked at. */
+static bool is_ordinary(uint8_t byte)
+{
+    static const uint64_t ordinary[4] = {0xffffefda00000000, 0x7fffffffffffffff, 0, 0};
+    return (ordinary[byte >> 6] >> (byte & 63) & 1) != 0;
+}
+
 /* How many bytes from here on are of a word and in no way special. */
 static size_t ordinary_run(struct bytes text)
 {
     size_t run = 0;
-    while (run < text.size && text.data[run] > ' ' && text.data[run] < 0x7f &&
-           text.data[run] != '"' && text.data[run] != ',' && text.data[run] != '%') {
+    while (run < text.size && is_ordinary(text.data[run])) {
         run++;
     }
     return run;
@@ -636,6 +642,20 @@ static struct error check_count(struct route_yaml *yaml, struct bytes content)
     return OK;
 }
 
+/* All that is refused before libyaml sees anything; leaves what it will read. */
+static struct error check_text(struct route_yaml *yaml, struct bytes *content)
+{
+    if (content->size > ROUTE_FILE_BYTES_MAX) {
+        return refuse(yaml, (struct cursor){0, 0}, "too-large", "the file is larger than 8 MiB");
+    }
+    if (bytes_starts_with(*content, BYTES("\xef\xbb\xbf"))) {
+        *content = bytes_skip(*content, 3);
+    }
+    TRY(check_count(yaml, *content));
+    TRY(check_encoding(yaml, *content));
+    return join_surrogates(yaml, content);
+}
+
 FALLIBLE route_yaml_create(const char *file, struct bytes content,
                            struct route_diagnostics *diagnostics, struct route_yaml **ret_yaml)
 {
@@ -646,21 +666,7 @@ FALLIBLE route_yaml_create(const char *file, struct bytes content,
     }
     yaml->file = file;
     yaml->diagnostics = diagnostics;
-    struct error error;
-    if (content.size > ROUTE_FILE_BYTES_MAX) {
-        error = refuse(yaml, (struct cursor){0, 0}, "too-large", "the file is larger than 8 MiB");
-    } else {
-        error = check_encoding(yaml, content);
-    }
-    if (!error_is(error) && bytes_starts_with(content, BYTES("\xef\xbb\xbf"))) {
-        content = bytes_skip(content, 3);
-    }
-    if (!error_is(error)) {
-        error = check_count(yaml, content);
-    }
-    if (!error_is(error)) {
-        error = join_surrogates(yaml, &content);
-    }
+    struct error error = check_text(yaml, &content);
     if (error_is(error)) {
         route_yaml_destroy(yaml);
         return error;
