@@ -139,16 +139,16 @@ static bool put_any(struct writer *writer, const struct message_field *field)
     if (writer->is_trailers) {
         return !http1_is_trailer(field->name) || put_field(writer, field);
     }
-    if (message_field_is_of_hop((enum message_field_name)field->known)) {
-        return true; /* the flags say what is written instead */
-    }
     switch ((int)field->known) {
+    case MESSAGE_FIELD_OTHER: /* most of them */
+        return put_field(writer, field);
     case MESSAGE_FIELD_HOST:
         return writer->head->is_request ? put_host(writer, field) : put_field(writer, field);
     case MESSAGE_FIELD_CONTENT_LENGTH:
         return put_length_field(writer, field);
-    default:
-        return put_field(writer, field);
+    default: /* of those of this hop only the flags say what is written instead */
+        return message_field_is_of_hop((enum message_field_name)field->known) ||
+               put_field(writer, field);
     }
 }
 
