@@ -305,6 +305,20 @@ static void describe_loss(const struct route_candidate *winner, const struct rou
 
 /* ---- The explanation ---- */
 
+/* The matcher leaves the expression of a path for late; people look at the path first. */
+static bool check_in_order(const struct route_candidate *candidate,
+                           const struct route_request *request, struct route_scratch *scratch,
+                           struct route_failure *ret_failure)
+{
+    bool holds = route_candidate_check(candidate, request, scratch, ret_failure) != ROUTE_NO;
+    if (!holds && candidate->kind == ROUTE_KIND_HTTP_ROUTE &&
+        candidate->type == ROUTE_MATCH_REGEX && ret_failure->predicate != ROUTE_PREDICATE_PATH &&
+        route_regex_match(candidate->path_regex, request->path, scratch) == ROUTE_NO) {
+        ret_failure->predicate = ROUTE_PREDICATE_PATH;
+    }
+    return holds;
+}
+
 struct error route_explain(const struct route_rules *rules, const struct route_request *request,
                            struct route_scratch *scratch, struct arena *arena,
                            struct route_explanation *ret_explanation)
@@ -333,7 +347,7 @@ struct error route_explain(const struct route_rules *rules, const struct route_r
         rejection->rule = candidate->rule;
         rejection->match_index = candidate->match_index;
         rejection->position = candidate->position;
-        bool holds = route_candidate_check(candidate, &asked, scratch, &failure) != ROUTE_NO;
+        bool holds = check_in_order(candidate, &asked, scratch, &failure);
         if (holds && chosen != NULL && chosen->rank < rank) {
             describe_loss(chosen, candidate, arena, rejection);
         } else {

@@ -6,9 +6,11 @@
 #include "cli/explained.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "routes/rewrite.h"
+#include "routes/text.h"
 
 static const struct error no_memory = {ERROR_NO_MEMORY, 0};
 
@@ -85,6 +87,46 @@ static const struct route_port *find_address(const struct route_config *config,
     return route_services_find_endpoint(services, ip, number, &owner, 1) > 0 ? owner.port : NULL;
 }
 
+/* There is no such Service; the nearest name of the namespace, or the same name elsewhere. */
+static struct error say_no_service(const struct route_config *config, struct bytes name,
+                                   struct bytes namespace, char *message, size_t size)
+{
+    const struct route_services *services = route_config_services(config);
+    const struct route_object *nearest = NULL;
+    uint32_t best = ROUTE_TEXT_FAR;
+    for (uint32_t i = 0; i < route_services_count(services); i++) {
+        const struct route_object *object = &route_services_at(services, i)->object->object;
+        bool is_here = bytes_equal(object->namespace, namespace);
+        if ((is_here && route_text_is_nearer(name, object->name, &best)) ||
+            (nearest == NULL && bytes_equal(object->name, name))) {
+            nearest = object;
+        }
+    }
+    (void)snprintf(message, size, "no such Service: %.*s.%.*s", (int)name.size,
+                   (const char *)name.data, (int)namespace.size, (const char *)namespace.data);
+    size_t used = strlen(message);
+    if (nearest != NULL) {
+        (void)snprintf(message + used, size - used, "; did you mean %s.%s?",
+                       (const char *)nearest->name.data, (const char *)nearest->namespace.data);
+    }
+    return error_make(ERROR_NOT_FOUND, 0);
+}
+
+/* The Service has no such port; those that it has. */
+static struct error say_no_port(const struct route_service *service, struct bytes to, char *message,
+                                size_t size)
+{
+    (void)snprintf(message, size, "the Service has no such port: %.*s; it has", (int)to.size,
+                   (const char *)to.data);
+    for (uint32_t i = 0; i < service->ports_count; i++) {
+        const struct route_service_port *port = service->ports[i].source;
+        size_t used = strlen(message);
+        (void)snprintf(message + used, size - used, "%s %u%s", i == 0 ? "" : ",", port->port,
+                       port->transport == ROUTE_TRANSPORT_UDP ? "/UDP" : "");
+    }
+    return error_make(ERROR_NOT_FOUND, 0);
+}
+
 static struct error find_destination(const struct route_config *config, struct bytes to,
                                      struct arena *arena, struct explained *explained,
                                      const struct route_port **ret_port, char *message, size_t size)
@@ -114,14 +156,73 @@ static struct error find_destination(const struct route_config *config, struct b
     const struct route_service *service =
         route_services_find(route_config_services(config), namespace, service_name);
     if (service == NULL) {
-        return say(message, size, ERROR_NOT_FOUND, "no such Service", name);
+        return say_no_service(config, service_name, namespace, message, size);
     }
     const struct route_port *port = find_port(service, number, explained->is_udp);
     if (port == NULL) {
-        return say(message, size, ERROR_NOT_FOUND, "the Service has no such port", to);
+        return say_no_port(service, to, message, size);
     }
     take_port(explained, port, arena);
     *ret_port = port;
+    return OK;
+}
+
+/* ---- Routes that are not in force ---- */
+
+/* "Service shop/web", and behind it ":80", "#http" or nothing. `*ret_port` is 0 without a port. */
+static bool names_service(struct bytes parent, const struct route_object *service,
+                          uint16_t *ret_port)
+{
+    const struct bytes parts[] = {BYTES("Service "), service->namespace, BYTES("/"), service->name};
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (!bytes_starts_with(parent, parts[i])) {
+            return false;
+        }
+        parent = bytes_skip(parent, parts[i].size);
+    }
+    uint64_t port = 0;
+    if (parent.size > 0 && parent.data[0] == ':') {
+        struct bytes digits = bytes_skip(parent, 1);
+        error_ignore(bytes_parse_decimal(bytes_first(digits, bytes_find(digits, '#')), UINT16_MAX,
+                                         &port)); /* 0 then: another name */
+    }
+    *ret_port = (uint16_t)port;
+    return parent.size == 0 || parent.data[0] == '#' || port != 0;
+}
+
+/* Does the condition say that something is not as its route's author may think? */
+static bool is_note(const struct route_condition *condition, const struct route_port *port)
+{
+    uint16_t number = 0;
+    if (!names_service(condition->parent, &port->service->object->object, &number)) {
+        return false;
+    }
+    bool is_accepted = strcmp(condition->type, "Accepted") == 0;
+    if (number != 0 && number != port->source->port && (!is_accepted || condition->status)) {
+        return false; /* of another port that is there */
+    }
+    if (is_accepted) {
+        return !condition->status || strstr(condition->message, "not here") != NULL;
+    }
+    return condition->status && strcmp(condition->type, "ResolvedRefs") != 0;
+}
+
+static struct error find_notes(const struct route_config *config, const struct route_port *port,
+                               struct arena *arena, struct explained *explained)
+{
+    uint32_t count = 0;
+    const struct route_condition *conditions = route_config_conditions(config, &count);
+    const struct route_condition **notes =
+        arena_alloc_zero(arena, count, sizeof(const struct route_condition *));
+    if (notes == NULL) {
+        return no_memory;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_note(&conditions[i], port)) {
+            notes[explained->notes_count++] = &conditions[i];
+        }
+    }
+    explained->notes = notes;
     return OK;
 }
 
@@ -440,6 +541,9 @@ struct error explained_find(const struct route_config *config,
     struct explained explained = {.is_udp = request->is_udp};
     const struct route_port *port = NULL;
     TRY(find_destination(config, request->to, arena, &explained, &port, message, size));
+    if (port != NULL && !explained.is_direct) {
+        TRY(find_notes(config, port, arena, &explained));
+    }
     TRY(take_target(request->target, arena, &explained));
     TRY(complete_request(request, arena, &explained));
     if (explained.is_malformed) {

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "cli/explanation.h"
 #include "proxy/cause.h"
+#include "routes/attach.h"
 #include "routes/explain.h"
 #include "routes/load.h"
 #include "routes/path.h"
@@ -52,6 +53,10 @@ struct explained {
     struct explained_answer answer; /* of every request like this one */
     const struct explained_backend *backends;
     uint32_t backends_count;
+    /* What routes that name this Service have been told: why one of them is not in force here, or
+     * not all of it. */
+    const struct route_condition *const *notes;
+    uint32_t notes_count;
 };
 
 /* Find it all out; everything in `arena`. Errors: as explanation_json. */

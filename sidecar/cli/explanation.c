@@ -291,6 +291,26 @@ static struct json *rejected_json(const struct route_explanation *why)
     return list;
 }
 
+static struct json *notes_json(const struct explained *explained)
+{
+    struct json *list = json_new_array();
+    for (uint32_t i = 0; i < explained->notes_count; i++) {
+        const struct route_condition *note = explained->notes[i];
+        struct json *object = json_new_object();
+        json_put(object, "kind", json_new_string(note->object->kind_name));
+        json_put(object, "namespace", json_new_string(note->object->namespace));
+        json_put(object, "name", json_new_string(note->object->name));
+        json_put(object, "file", json_new_text(note->position.file));
+        json_put(object, "line", json_new_number(note->position.line));
+        json_put(object, "type", json_new_text(note->type));
+        json_put(object, "status", json_new_boolean(note->status));
+        json_put(object, "reason", json_new_text(note->reason));
+        json_put(object, "message", json_new_text(note->message));
+        json_push(list, object);
+    }
+    return list;
+}
+
 static struct json *to_json(const struct explained *explained, uint64_t generation,
                             struct arena *arena)
 {
@@ -318,6 +338,7 @@ static struct json *to_json(const struct explained *explained, uint64_t generati
     json_put(object, "backends", backends_json(explained));
     json_put(object, "response", answer_json(&explained->answer));
     json_put(object, "rejected", rejected_json(&explained->why));
+    json_put(object, "notes", notes_json(explained));
     return object;
 }
 
@@ -550,6 +571,22 @@ static void write_rejected(FILE *out, const struct route_explanation *why)
     }
 }
 
+/* Routes that name the Service and are not in force, or not all of them: what nobody sees among the
+ * rules. */
+static void write_notes(FILE *out, const struct explained *explained)
+{
+    if (explained->notes_count > 0) {
+        (void)fprintf(out, "\nnot in force here:\n");
+    }
+    for (uint32_t i = 0; i < explained->notes_count && i < REJECTIONS_SHOWN_MAX; i++) {
+        const struct route_condition *note = explained->notes[i];
+        (void)fprintf(out, "  %.*s %.*s/%.*s   %s:%u\n    %s=%s (%s): %s\n",
+                      TEXT(note->object->kind_name), TEXT(note->object->namespace),
+                      TEXT(note->object->name), note->position.file, note->position.line,
+                      note->type, note->status ? "True" : "False", note->reason, note->message);
+    }
+}
+
 static void write_text(FILE *out, const struct explained *explained, uint64_t generation,
                        struct arena *arena)
 {
@@ -568,6 +605,7 @@ static void write_text(FILE *out, const struct explained *explained, uint64_t ge
         write_backend(out, explained, &explained->backends[i]);
     }
     write_rejected(out, &explained->why);
+    write_notes(out, explained);
 }
 
 struct error explanation_text(const struct route_config *config, uint64_t generation,

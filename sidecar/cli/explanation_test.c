@@ -52,7 +52,33 @@ static const char objects[] =
     "spec:\n"
     "  parentRefs: [{group: '', kind: Service, name: web, port: 443}]\n"
     "  hostnames: ['*.shop.test']\n"
-    "  rules: [{backendRefs: [{name: web, port: 443}]}]\n";
+    "  rules: [{backendRefs: [{name: web, port: 443}]}]\n"
+    "---\n"
+    "apiVersion: v1\n"
+    "kind: Service\n"
+    "metadata: {name: notes, namespace: shop}\n"
+    "spec: {clusterIP: 10.0.0.2, ports: [{name: http, port: 80}, {name: other, port: 81}]}\n"
+    "---\n"
+    "apiVersion: gateway.networking.k8s.io/v1\n"
+    "kind: HTTPRoute\n"
+    "metadata: {name: half, namespace: shop}\n"
+    "spec:\n"
+    "  parentRefs: [{group: '', kind: Service, name: notes, port: 80}]\n"
+    "  rules:\n"
+    "  - matches: [{path: {type: RegularExpression, value: '/('}}]\n"
+    "  - matches: [{path: {type: RegularExpression, value: '/r/[0-9]+'}, method: POST}]\n"
+    "---\n"
+    "apiVersion: gateway.networking.k8s.io/v1\n"
+    "kind: TCPRoute\n"
+    "metadata: {name: loses, namespace: shop}\n"
+    "spec:\n"
+    "  parentRefs: [{group: '', kind: Service, name: notes}]\n"
+    "  rules: [{backendRefs: [{name: notes, port: 81}]}]\n"
+    "---\n"
+    "apiVersion: gateway.networking.k8s.io/v1\n"
+    "kind: HTTPRoute\n"
+    "metadata: {name: nowhere, namespace: shop}\n"
+    "spec: {parentRefs: [{group: '', kind: Service, name: notes, sectionName: htpp}]}\n";
 
 static struct route_config *load(void)
 {
@@ -137,6 +163,15 @@ static const struct text_case cases[] = {
      .target = "/../x",
      .lines = {"GET /../x to web.shop:82", "no route is attached to this port",
                "100.0%  web.shop:82"}},
+    {.to = "notes.shop:80",
+     .target = "/x",
+     .lines = {"path: wanted RegularExpression /r/[0-9]+, got /x", "not in force here:\n",
+               "HTTPRoute shop/half   ", "PartiallyInvalid=True (UnsupportedValue): Dropped Rule",
+               "TCPRoute shop/loses   ",
+               "Accepted=False (NoMatchingParent): Service shop/notes has no such TCP port"}},
+    {.to = "notes.shop:80",
+     .target = "/r/1",
+     .lines = {"closest: shop/half, rule 1 wanted POST, got GET"}},
     {.to = "192.0.2.1:9", .lines = {"the address belongs to no Service, so it passes through"}},
     {.to = "[2001:db8::1]:9", .lines = {"belongs to no Service"}},
 };
@@ -199,6 +234,7 @@ Test(explanation, is_json_with_the_members_of_the_contract)
         "\"predicate\": \"method\",",
         "\"wanted\": \"PUT\",",
         "\"got\": \"GET\"",
+        "\"notes\": []",
     };
     struct route_config *config = load();
     struct explanation_request request = {.to = BYTES("web.shop:80"), .target = BYTES("/api")};
@@ -231,7 +267,9 @@ Test(explanation, says_what_is_wrong_with_a_destination)
         {"", ERROR_USAGE, "SERVICE.NAMESPACE:PORT"},
         {"[:80", ERROR_USAGE, "SERVICE.NAMESPACE:PORT"},
         {"nobody.shop:80", ERROR_NOT_FOUND, "no such Service: nobody.shop"},
-        {"web.shop:8080", ERROR_NOT_FOUND, "no such port"},
+        {"web.shop:8080", ERROR_NOT_FOUND, "no such port: web.shop:8080; it has 80, 81, 443, 82"},
+        {"wbe.shop:80", ERROR_NOT_FOUND, "no such Service: wbe.shop; did you mean web.shop?"},
+        {"web.bank:80", ERROR_NOT_FOUND, "no such Service: web.bank; did you mean web.shop?"},
     };
     struct route_config *config = load();
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
