@@ -35,6 +35,13 @@ void route_files_init(struct route_files *files)
     arena_init(&files->names, 4096, NAMES_ARENA_BYTES_MAX);
 }
 
+struct bytes route_file_take(struct route_file *file)
+{
+    struct bytes content = file->content;
+    file->content = (struct bytes){0};
+    return content;
+}
+
 static void drop_from(struct route_files *files, uint32_t first)
 {
     for (uint32_t i = first; i < files->count; i++) {
@@ -78,11 +85,6 @@ static struct error add_file(struct route_files *files, const char *name, uint8_
     if (file->name == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    struct sha256 sha256;
-    sha256_init(&sha256);
-    sha256_update(&sha256, bytes_make(name, strlen(name) + 1));
-    sha256_update(&sha256, file->content);
-    sha256_finish(&sha256, file->digest);
     files->bytes += size;
     files->count++;
     return OK;

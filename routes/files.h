@@ -15,13 +15,11 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/error.h"
-#include "base/sha256.h"
 #include "routes/diagnostic.h"
 
 struct route_file {
-    const char *name;             /* as diagnostics show it: see `has_many_paths` */
-    struct bytes content;         /* malloc'd, followed by a NUL */
-    uint8_t digest[SHA256_BYTES]; /* of name, NUL, content */
+    const char *name;     /* as diagnostics show it: see `has_many_paths` */
+    struct bytes content; /* malloc'd, followed by a NUL; nothing once it was taken */
 };
 
 struct route_files {
@@ -41,6 +39,9 @@ void route_files_init(struct route_files *files);
 
 /* Release all. */
 void route_files_finish(struct route_files *files);
+
+/* The content becomes the caller's, who frees it. */
+struct bytes route_file_take(struct route_file *file);
 
 /*
  * Read `path`: a file, or every *.yaml, *.yml and *.json of a directory whose name does not begin

@@ -49,6 +49,7 @@ struct loader {
     struct route_diagnostics *diagnostics;
     struct route_config *config;
     uint64_t nodes_count;
+    uint32_t hint; /* of find_name */
 };
 
 static struct error no_memory(void)
@@ -56,26 +57,19 @@ static struct error no_memory(void)
     return error_make(ERROR_NO_MEMORY, 0);
 }
 
-/* The last state of the file with that name, or NULL. */
-static const struct route_source_file *find_name(const struct route_config *config,
-                                                 const char *name)
-{
-    for (uint32_t i = 0; config != NULL && i < config->sources_count; i++) {
-        if (strcmp(config->sources[i]->name, name) == 0) {
-            return config->sources[i];
-        }
-    }
-    return NULL;
-}
+/* ---- files ---- */
 
-static struct route_source_file *find_source(const struct route_config *config,
-                                             const struct route_file *file)
+/* The last state of the file with that name, or NULL. Files come in the same order each time, so it
+ * is mostly the one after the last that was found, which `hint` is. */
+static struct route_source_file *find_name(const struct route_config *config, const char *name,
+                                           uint32_t *hint)
 {
-    for (uint32_t i = 0; config != NULL && i < config->sources_count; i++) {
-        struct route_source_file *source = config->sources[i];
-        if (memcmp(source->digest, file->digest, sizeof(source->digest)) == 0 &&
-            strcmp(source->name, file->name) == 0) {
-            return source;
+    uint32_t count = config == NULL ? 0 : config->sources_count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = (*hint + i) % count;
+        if (strcmp(config->sources[at]->name, name) == 0) {
+            *hint = at + 1;
+            return config->sources[at];
         }
     }
     return NULL;
@@ -83,7 +77,7 @@ static struct route_source_file *find_source(const struct route_config *config,
 
 /* The parsed form of one file, shared with the previous configuration when its bytes are the same.
  */
-static struct error take_source(struct loader *loader, const struct route_file *file)
+static struct error take_source(struct loader *loader, struct route_file *file)
 {
     struct route_config *config = loader->config;
     const struct route_config *previous = loader->previous;
@@ -91,14 +85,13 @@ static struct error take_source(struct loader *loader, const struct route_file *
         previous->skips_invalid_objects != loader->options->skip_invalid_objects) {
         previous = NULL; /* its files were read by another rule */
     }
-    struct route_source_file *source = find_source(previous, file);
-    if (source != NULL) {
+    struct route_source_file *source = find_name(previous, file->name, &loader->hint);
+    if (source != NULL && bytes_equal(source->content, file->content)) {
         route_source_ref(source);
         config->sources[config->sources_count++] = source;
     } else {
-        struct route_source_options options = {.skip_invalid_objects =
-                                                   loader->options->skip_invalid_objects,
-                                               .previous = find_name(previous, file->name)};
+        struct route_source_options options = {
+            .skip_invalid_objects = loader->options->skip_invalid_objects, .previous = source};
         TRY(route_source_parse(&options, file, &source));
         config->sources[config->sources_count++] = source;
         config->stats.objects_decoded += source->decoded_count;
@@ -263,7 +256,7 @@ static struct error read_files(const struct loader *loader, struct route_files *
     return OK;
 }
 
-static struct error take_sources(struct loader *loader, const struct route_files *files)
+static struct error take_sources(struct loader *loader, struct route_files *files)
 {
     struct route_config *config = loader->config;
     config->sources = arena_alloc_zero(&config->arena, files->count, sizeof(*config->sources));

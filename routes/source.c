@@ -1,6 +1,6 @@
 /*
- * Parsing one file: documents to objects, with what was said about each. An object that says the
- * same at the same place as in the file's last state is that object; everything else is decoded.
+ * Parsing one file: documents to objects, with what was said about each. A walk over the sections
+ * of the file beside those of its last state decides what is parsed at all.
  */
 #include "routes/source.h"
 
@@ -13,6 +13,7 @@
 #include "routes/decode.h"
 #include "routes/index.h"
 #include "routes/schema.h"
+#include "routes/sections.h"
 #include "routes/text.h"
 #include "routes/unserved.h"
 #include "routes/yaml.h"
@@ -23,15 +24,39 @@ enum {
 
 #define NODES_ARENA_BYTES_MAX ((size_t)1 << 30)
 
+/* Some documents of the file's last state: a range. */
+struct range {
+    uint32_t begin;
+    uint32_t end;
+};
+
 /* A file while it is parsed. */
 struct parser {
     const struct route_source_options *options;
     struct route_source_file *source;
+    const struct route_source_file *previous; /* NULL: nothing is shared */
+    struct range twin; /* of `previous`: the objects of the document on the same line */
+    uint32_t twin_document;
+    bool is_stopped;
 };
 
 static struct error no_memory(void)
 {
     return error_make(ERROR_NO_MEMORY, 0);
+}
+
+/* As it was before it was parsed. */
+static void clear(struct route_source_file *source)
+{
+    for (uint32_t i = 0; i < source->count; i++) {
+        route_object_unref(source->objects[i].object);
+    }
+    source->count = 0;
+    source->documents_count = 0;
+    source->nodes_count = 0;
+    source->decoded_count = 0;
+    route_diagnostics_finish(&source->diagnostics);
+    route_diagnostics_init(&source->diagnostics);
 }
 
 void route_source_ref(struct route_source_file *source)
@@ -46,29 +71,29 @@ void route_source_unref(struct route_source_file *source)
     if (source == NULL || __atomic_fetch_sub(&source->refs, 1, __ATOMIC_ACQ_REL) != 1) {
         return;
     }
-    for (uint32_t i = 0; i < source->count; i++) {
-        route_object_unref(source->objects[i].object);
-    }
+    clear(source);
     free(source->objects);
+    free(source->documents);
     free(source->name);
+    free((void *)(uintptr_t)source->content.data); /* owned, whatever its type says */
     route_diagnostics_finish(&source->diagnostics);
     free(source);
 }
 
-static struct route_source_file *source_create(const struct route_file *file)
+static struct route_source_file *source_create(struct route_file *file)
 {
     struct route_source_file *source = calloc(1, sizeof(*source));
     if (source == NULL) {
         return NULL;
     }
     source->refs = 1;
-    memcpy(source->digest, file->digest, sizeof(source->digest));
     route_diagnostics_init(&source->diagnostics);
     source->name = strdup(file->name);
     if (source->name == NULL) {
         route_source_unref(source);
         return NULL;
     }
+    source->content = route_file_take(file);
     return source;
 }
 
@@ -124,6 +149,8 @@ static void digest_object(const struct route_node *node, struct route_source_obj
     mix(item->place, place, sizeof(place));
     for (const struct route_node *part = node->first; part != NULL; part = part->next) {
         if (strcmp(part->key, "status") == 0) {
+            const uint32_t key_place[2] = {part->key_line, part->key_column};
+            mix(item->place, key_place, sizeof(key_place)); /* kinds without one are told of it */
             continue;
         }
         if (strcmp(part->key, "metadata") != 0 || part->type != ROUTE_NODE_MAPPING) {
@@ -139,46 +166,135 @@ static void digest_object(const struct route_node *node, struct route_source_obj
     }
 }
 
-static struct error source_add(struct route_source_file *source,
+/* ---- what the source is made of ---- */
+
+/* Room for one more item of an array. */
+static struct error make_room(void **items, uint32_t count, uint32_t *capacity, size_t size)
+{
+    if (count < *capacity) {
+        return OK;
+    }
+    uint32_t wider = *capacity * 2 + 16;
+    void *memory = realloc(*items, wider * size);
+    if (memory == NULL) {
+        return no_memory();
+    }
+    *items = memory;
+    *capacity = wider;
+    return OK;
+}
+
+static struct error add_object(struct route_source_file *source,
                                const struct route_source_object *item)
 {
-    if (source->count == source->capacity) {
-        uint32_t capacity = source->capacity * 2 + 16;
-        struct route_source_object *objects = realloc(source->objects, capacity * sizeof(*objects));
-        if (objects == NULL) {
-            return no_memory();
-        }
-        source->objects = objects;
-        source->capacity = capacity;
-    }
+    void *objects = source->objects;
+    TRY(make_room(&objects, source->count, &source->capacity, sizeof(*item)));
+    source->objects = objects;
     source->objects[source->count++] = *item;
     return OK;
 }
 
-/*
- * Take the object from the file's last state, with what was said about it, when it says the same at
- * the same place. What stands before the first change of a file has kept its index; what comes
- * after it has moved, and is decoded again for its places.
- */
-static bool share_object(const struct parser *parser, struct route_source_object *item)
+static struct error add_document(struct route_source_file *source, uint32_t line,
+                                 uint32_t nodes_count)
+{
+    void *documents = source->documents;
+    TRY(make_room(&documents, source->documents_count, &source->documents_capacity,
+                  sizeof(*source->documents)));
+    source->documents = documents;
+    source->documents[source->documents_count++] =
+        (struct route_source_document){.line = line,
+                                       .objects_begin = source->count,
+                                       .findings_begin = source->diagnostics.count,
+                                       .nodes_count = nodes_count};
+    return OK;
+}
+
+/* What belongs to a document: up to the next one's. */
+static struct range objects_of(const struct route_source_file *source, uint32_t document)
+{
+    return (struct range){source->documents[document].objects_begin,
+                          document + 1 < source->documents_count
+                              ? source->documents[document + 1].objects_begin
+                              : source->count};
+}
+
+static struct range findings_of(const struct route_source_file *source, uint32_t document)
+{
+    return (struct range){source->documents[document].findings_begin,
+                          document + 1 < source->documents_count
+                              ? source->documents[document + 1].findings_begin
+                              : source->diagnostics.count};
+}
+
+/* Say again what was said in the file's last state. */
+static void repeat_findings(struct parser *parser, struct range findings)
+{
+    for (uint32_t i = findings.begin; i < findings.end; i++) {
+        const struct route_diagnostic *found = &parser->previous->diagnostics.items[i];
+        route_diagnostics_add(&parser->source->diagnostics, found->severity, found->position,
+                              found->code, found->suggestion, "%s", found->message);
+    }
+}
+
+/* ---- what is shared with the file's last state ---- */
+
+/* A document that need not be parsed: it says the same on the same line. */
+static struct error take_document(struct parser *parser, uint32_t document)
 {
     struct route_source_file *source = parser->source;
-    const struct route_source_file *previous = parser->options->previous;
-    if (previous == NULL || source->count >= previous->count) {
+    const struct route_source_document *past = &parser->previous->documents[document];
+    struct range objects = objects_of(parser->previous, document);
+    uint32_t shift = source->diagnostics.count - past->findings_begin;
+    TRY(add_document(source, past->line, past->nodes_count));
+    repeat_findings(parser, findings_of(parser->previous, document));
+    for (uint32_t i = objects.begin; i < objects.end; i++) {
+        struct route_source_object item = parser->previous->objects[i];
+        item.findings_begin += shift;
+        item.findings_end += shift;
+        TRY(add_object(source, &item));
+        route_object_ref(item.object);
+    }
+    source->nodes_count += past->nodes_count;
+    return OK;
+}
+
+/* A document is about to be parsed: its objects will be compared with those of the document that
+ * began on the same line. */
+static void find_twin(struct parser *parser, uint32_t line)
+{
+    const struct route_source_file *previous = parser->previous;
+    parser->twin = (struct range){0};
+    if (previous == NULL) {
+        return;
+    }
+    while (parser->twin_document < previous->documents_count &&
+           previous->documents[parser->twin_document].line < line) {
+        parser->twin_document++;
+    }
+    if (parser->twin_document < previous->documents_count &&
+        previous->documents[parser->twin_document].line == line) {
+        parser->twin = objects_of(previous, parser->twin_document);
+    }
+}
+
+/*
+ * Take an object from the file's last state, with what was said about it, when it says the same at
+ * the same place. The objects of a list that stand before its first change have kept their number;
+ * what comes after it has moved, and is decoded again for its places.
+ */
+static bool share_object(struct parser *parser, struct route_source_object *item)
+{
+    if (parser->twin.begin == parser->twin.end) {
         return false;
     }
-    const struct route_source_object *candidate = &previous->objects[source->count];
-    if (memcmp(candidate->content, item->content, sizeof(item->content)) != 0 ||
-        memcmp(candidate->place, item->place, sizeof(item->place)) != 0) {
+    const struct route_source_object *past = &parser->previous->objects[parser->twin.begin++];
+    if (memcmp(past->content, item->content, sizeof(item->content)) != 0 ||
+        memcmp(past->place, item->place, sizeof(item->place)) != 0) {
         return false;
     }
-    for (uint32_t i = candidate->findings_begin; i < candidate->findings_end; i++) {
-        const struct route_diagnostic *found = &previous->diagnostics.items[i];
-        route_diagnostics_add(&source->diagnostics, found->severity, found->position, found->code,
-                              found->suggestion, "%s", found->message);
-    }
-    item->object = candidate->object;
-    item->findings_end = source->diagnostics.count;
+    repeat_findings(parser, (struct range){past->findings_begin, past->findings_end});
+    item->object = past->object;
+    item->findings_end = parser->source->diagnostics.count;
     route_object_ref(item->object);
     return true;
 }
@@ -245,7 +361,7 @@ static struct error take_object(struct parser *parser, const struct route_node *
         source->decoded_count++;
     }
     item.name = route_name_hash(item.object->kind, item.object->namespace, item.object->name);
-    struct error error = source_add(source, &item);
+    struct error error = add_object(source, &item);
     if (error_is(error)) {
         route_object_unref(item.object);
     }
@@ -353,49 +469,194 @@ static struct error load_document(struct parser *parser, const struct route_node
     return OK;
 }
 
-static struct error parse_documents(struct parser *parser, struct route_yaml *yaml)
+/* ---- files ---- */
+
+/* What of the file is parsed, and what stands between. */
+struct plan {
+    struct route_section *sections; /* to be parsed; none: the whole file */
+    uint32_t sections_count;
+    struct range *kept; /* before each of them and after the last: documents of the last state */
+};
+
+static void plan_finish(struct plan *plan)
+{
+    free(plan->sections);
+    free(plan->kept);
+}
+
+static bool is_same_section(const struct route_section *a, const struct route_section *b)
+{
+    return a->line == b->line && bytes_equal(a->text, b->text);
+}
+
+/* Sort the sections of the file into those that are kept and those that are parsed. */
+static void compare_sections(const struct parser *parser, const struct route_sections *past,
+                             const struct route_sections *now, struct plan *plan)
+{
+    const struct route_source_file *previous = parser->previous;
+    uint32_t at = 0;
+    uint32_t document = 0;
+    for (uint32_t i = 0; i < now->count; i++) {
+        const struct route_section *section = &now->items[i];
+        while (at < past->count && past->items[at].line < section->line) {
+            at++;
+        }
+        while (document < previous->documents_count &&
+               previous->documents[document].line < section->line) {
+            document++;
+        }
+        if (at == past->count || !is_same_section(&past->items[at], section)) {
+            plan->sections[plan->sections_count++] = *section;
+            plan->kept[plan->sections_count] = (struct range){0};
+            continue;
+        }
+        struct range *kept = &plan->kept[plan->sections_count];
+        kept->begin = kept->begin == kept->end ? document : kept->begin;
+        while (document < previous->documents_count &&
+               previous->documents[document].line < section->line + section->lines_count) {
+            document++;
+        }
+        kept->end = document;
+    }
+}
+
+/* A plan that shares sections, or one that parses everything. */
+static struct error make_plan(struct parser *parser, struct plan *plan)
+{
+    struct route_sections past = {0};
+    struct route_sections now = {0};
+    struct error error = route_sections_divide(parser->source->content, &now);
+    if (!error_is(error) && now.count > 0) {
+        error = route_sections_divide(parser->previous->content, &past);
+    }
+    if (!error_is(error) && past.count > 0) {
+        plan->sections = calloc(now.count, sizeof(*plan->sections));
+        plan->kept = calloc((size_t)now.count + 1, sizeof(*plan->kept));
+        if (plan->sections == NULL || plan->kept == NULL) {
+            error = no_memory();
+        } else {
+            compare_sections(parser, &past, &now, plan);
+        }
+    }
+    route_sections_finish(&past);
+    route_sections_finish(&now);
+    return error;
+}
+
+static struct error take_documents(struct parser *parser, struct range documents)
+{
+    for (uint32_t i = documents.begin; i < documents.end; i++) {
+        TRY(take_document(parser, i));
+    }
+    return OK;
+}
+
+/* Parse the next document; `ret_is_last`: there is none, or none is wanted. */
+static struct error parse_document(struct parser *parser, struct route_yaml *yaml,
+                                   const struct plan *plan, uint32_t *section, struct arena *arena,
+                                   bool *ret_is_last)
+{
+    struct route_source_file *source = parser->source;
+    const struct route_node *document = NULL;
+    uint32_t before = route_yaml_nodes_count(yaml);
+    TRY(route_yaml_next(yaml, arena, &document));
+    *ret_is_last = document == NULL;
+    uint32_t line = document == NULL ? UINT32_MAX : route_yaml_document_line(yaml);
+    while (*section < plan->sections_count && plan->sections[*section].line <= line) {
+        TRY(take_documents(parser, plan->kept[*section]));
+        (*section)++;
+    }
+    if (document == NULL) {
+        return OK;
+    }
+    uint32_t nodes = route_yaml_nodes_count(yaml) - before;
+    find_twin(parser, line);
+    TRY(add_document(source, line, nodes));
+    source->nodes_count += nodes;
+    if (!route_node_is_null(document)) {
+        TRY(load_document(parser, document));
+    }
+    /* More mistakes than are shown: a million more would only take time. */
+    parser->is_stopped = source->diagnostics.errors_count > ROUTE_DIAGNOSTICS_MAX;
+    *ret_is_last = parser->is_stopped;
+    return OK;
+}
+
+static struct error parse_documents(struct parser *parser, struct route_yaml *yaml,
+                                    const struct plan *plan)
 {
     struct arena arena;
+    struct error error = OK;
+    uint32_t section = 0;
+    bool is_last = false;
     arena_init(&arena, NODES_ARENA_CHUNK_BYTES, NODES_ARENA_BYTES_MAX);
-    struct error error;
-    for (;;) {
-        const struct route_node *document = NULL;
-        error = route_yaml_next(yaml, &arena, &document);
-        if (error_is(error) || document == NULL) {
-            break;
-        }
-        error = load_document(parser, document);
-        if (error_is(error) || parser->source->diagnostics.errors_count > ROUTE_DIAGNOSTICS_MAX) {
-            break; /* more mistakes than are shown: a million more would only take time */
-        }
+    while (!is_last && !error_is(error)) {
+        error = parse_document(parser, yaml, plan, &section, &arena, &is_last);
         arena_reset(&arena);
     }
     arena_finish(&arena);
     return error;
 }
 
-static struct error parse(struct parser *parser, const struct route_file *file)
+/* Parse as planned. Errors: ERROR_CONFIG, ERROR_NO_MEMORY. */
+static struct error parse_planned(struct parser *parser, const struct plan *plan)
 {
     struct route_source_file *source = parser->source;
     struct route_yaml *yaml = NULL;
-    struct error error =
-        route_yaml_create(source->name, file->content, &source->diagnostics, &yaml);
+    struct error error;
+    if (plan->sections == NULL) {
+        error = route_yaml_create(source->name, source->content, &source->diagnostics, &yaml);
+    } else {
+        error = route_yaml_create_sections(source->name, plan->sections, plan->sections_count,
+                                           &source->diagnostics, &yaml);
+    }
     if (!error_is(error)) {
-        error = parse_documents(parser, yaml);
-        source->nodes_count = route_yaml_nodes_count(yaml);
+        error = parse_documents(parser, yaml, plan);
+    }
+    if (!error_is(error) && plan->kept != NULL && !parser->is_stopped) {
+        error = take_documents(parser, plan->kept[plan->sections_count]);
     }
     route_yaml_destroy(yaml);
+    bool is_over = source->nodes_count > ROUTE_FILE_NODES_MAX;
+    return !error_is(error) && is_over ? error_make(ERROR_CONFIG, 0) : error;
+}
+
+static struct error parse(struct parser *parser)
+{
+    struct plan plan = {0};
+    struct error error = parser->previous == NULL ? OK : make_plan(parser, &plan);
+    if (!error_is(error)) {
+        error = parse_planned(parser, &plan);
+    }
+    if (error.code == ERROR_CONFIG && plan.sections != NULL) {
+        clear(parser->source);
+        parser->previous = NULL;
+        parser->twin = (struct range){0};
+        error = parse_planned(parser, &(struct plan){0});
+    }
+    plan_finish(&plan);
     return error.code == ERROR_CONFIG ? OK : error; /* the diagnostics say it */
 }
 
-FALLIBLE route_source_parse(const struct route_source_options *options,
-                            const struct route_file *file, struct route_source_file **ret_source)
+/* The state to share with: one whose findings are all there. */
+static const struct route_source_file *usable_state(const struct route_source_file *previous)
 {
-    struct parser parser = {.options = options, .source = source_create(file)};
+    bool is_whole = previous != NULL &&
+                    previous->diagnostics.errors_count + previous->diagnostics.warnings_count ==
+                        previous->diagnostics.count;
+    return is_whole ? previous : NULL;
+}
+
+FALLIBLE route_source_parse(const struct route_source_options *options, struct route_file *file,
+                            struct route_source_file **ret_source)
+{
+    struct parser parser = {.options = options,
+                            .source = source_create(file),
+                            .previous = usable_state(options->previous)};
     if (parser.source == NULL) {
         return no_memory();
     }
-    struct error error = parse(&parser, file);
+    struct error error = parse(&parser);
     if (error_is(error)) {
         route_source_unref(parser.source);
         return error;

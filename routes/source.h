@@ -1,16 +1,26 @@
 /*
- * One parsed file: its objects, what was said about each of them, and enough of its past to parse
- * only what is new. Internal to routes/: load.c makes a configuration of sources.
+ * One parsed file: its objects, what was said about each of them, and what is needed to parse only
+ * what is new in its next state. Internal to routes/: load.c makes a configuration of sources.
  *
- * A source is immutable once it is parsed and counted by the configurations that have it, so a file
- * whose bytes did not change costs a pointer. Objects are counted one by one: a source that took
- * one from the file's last state shares it and does not hold that state.
+ * A source is immutable once it is parsed, and counted by the configurations that have it. What its
+ * next state shares with it, each by itself sufficient for being the same:
+ *
+ *  - everything, when the bytes are the same: the source itself is taken (load.c);
+ *  - a section (see sections.h) with the same bytes on the same line: its objects are taken with
+ *    what was said about them, and it is not parsed;
+ *  - an object which says the same at the same places, whatever else changed in its document (the
+ *    status, say): it is parsed but not decoded.
+ *
+ * When something in the new sections cannot be read, or the limit of nodes is passed, the file is
+ * parsed once more as a whole, so that a refusal says what it always says. Objects are counted one
+ * by one, so a source does not hold the file's last state.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "routes/diagnostic.h"
 #include "routes/files.h"
@@ -26,13 +36,24 @@ struct route_source_object {
     uint32_t findings_end;
 };
 
+/* A document; its objects and findings end where those of the next one begin. */
+struct route_source_document {
+    uint32_t line; /* on which it begins */
+    uint32_t objects_begin;
+    uint32_t findings_begin;
+    uint32_t nodes_count;
+};
+
 struct route_source_file {
     uint32_t refs; /* atomic: configurations, which any thread may let go */
     char *name;
-    uint8_t digest[SHA256_BYTES];
+    struct bytes content; /* owned */
     struct route_source_object *objects;
     uint32_t count;
     uint32_t capacity;
+    struct route_source_document *documents;
+    uint32_t documents_count;
+    uint32_t documents_capacity;
     uint32_t nodes_count;
     uint32_t decoded_count; /* objects that were not shared with the file's last state */
     struct route_diagnostics diagnostics;
@@ -40,15 +61,16 @@ struct route_source_file {
 
 struct route_source_options {
     bool skip_invalid_objects;                /* see load.h */
-    const struct route_source_file *previous; /* the file's last state, only read; NULL: none */
+    const struct route_source_file *previous; /* the file's last state, read under the same options;
+                                                 only read; NULL: none */
 };
 
 /*
- * Parse a file. What is wrong with it is in the source's diagnostics. The source begins with one
- * reference. Errors: ERROR_NO_MEMORY.
+ * Parse a file, whose content is taken. What is wrong with it is in the source's diagnostics. The
+ * source begins with one reference. Errors: ERROR_NO_MEMORY.
  */
-FALLIBLE route_source_parse(const struct route_source_options *options,
-                            const struct route_file *file, struct route_source_file **ret_source);
+FALLIBLE route_source_parse(const struct route_source_options *options, struct route_file *file,
+                            struct route_source_file **ret_source);
 
 /* Any thread; unref accepts NULL. */
 void route_source_ref(struct route_source_file *source);

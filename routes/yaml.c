@@ -42,6 +42,12 @@ struct route_yaml {
     uint8_t *rewritten;   /* owned: JSON with its surrogate pairs joined, or NULL */
     struct join *joins;   /* owned: where pairs were joined, in order */
     uint32_t joins_count;
+    uint8_t *selected;                    /* owned: the texts of several sections, or NULL */
+    const struct route_section *sections; /* borrowed; none: the whole file */
+    uint32_t sections_count;
+    uint32_t section;      /* the one that is being read */
+    uint32_t section_line; /* where it begins in what libyaml reads, from 0 */
+    uint32_t document_line;
     char *text_next; /* packed texts: the arena would round each up to 16 bytes */
     char *text_end;
     uint32_t nodes_count;
@@ -305,6 +311,9 @@ static uint32_t find_shift(const struct route_yaml *yaml, struct cursor at)
 static struct cursor place(const struct route_yaml *yaml, yaml_mark_t mark)
 {
     struct cursor at = {(uint32_t)mark.line + 1, (uint32_t)mark.column + 1};
+    if (yaml->sections_count > 0) {
+        at.line = yaml->sections[yaml->section].line + (uint32_t)mark.line - yaml->section_line;
+    }
     at.column += yaml->joins_count == 0 ? 0 : find_shift(yaml, at);
     return at;
 }
@@ -656,8 +665,20 @@ static struct error check_text(struct route_yaml *yaml, struct bytes *content)
     return join_surrogates(yaml, content);
 }
 
-FALLIBLE route_yaml_create(const char *file, struct bytes content,
-                           struct route_diagnostics *diagnostics, struct route_yaml **ret_yaml)
+/* Begin to read; the content is checked first. */
+static struct error begin(struct route_yaml *yaml, struct bytes content)
+{
+    TRY(check_text(yaml, &content));
+    /* Named, so that libyaml does not guess UTF-16 from the first bytes. */
+    yaml_parser_set_encoding(&yaml->parser, YAML_UTF8_ENCODING);
+    yaml->content = content;
+    yaml_parser_set_input_string(
+        &yaml->parser, content.size == 0 ? (const uint8_t *)"" : content.data, content.size);
+    return OK;
+}
+
+static struct error create(const char *file, struct route_diagnostics *diagnostics,
+                           struct route_yaml **ret_yaml)
 {
     struct route_yaml *yaml = calloc(1, sizeof(*yaml));
     if (yaml == NULL || yaml_parser_initialize(&yaml->parser) == 0) {
@@ -666,18 +687,75 @@ FALLIBLE route_yaml_create(const char *file, struct bytes content,
     }
     yaml->file = file;
     yaml->diagnostics = diagnostics;
-    struct error error = check_text(yaml, &content);
+    *ret_yaml = yaml;
+    return OK;
+}
+
+FALLIBLE route_yaml_create(const char *file, struct bytes content,
+                           struct route_diagnostics *diagnostics, struct route_yaml **ret_yaml)
+{
+    struct route_yaml *yaml = NULL;
+    TRY(create(file, diagnostics, &yaml));
+    struct error error = begin(yaml, content);
     if (error_is(error)) {
         route_yaml_destroy(yaml);
         return error;
     }
-    /* Named, so that libyaml does not guess UTF-16 from the first bytes. */
-    yaml_parser_set_encoding(&yaml->parser, YAML_UTF8_ENCODING);
-    yaml->content = content;
-    yaml_parser_set_input_string(
-        &yaml->parser, content.size == 0 ? (const uint8_t *)"" : content.data, content.size);
     *ret_yaml = yaml;
     return OK;
+}
+
+/* The texts of all sections, one behind the other. */
+static struct error select_text(struct route_yaml *yaml, struct bytes *ret_text)
+{
+    size_t size = 0;
+    for (uint32_t i = 0; i < yaml->sections_count; i++) {
+        size += yaml->sections[i].text.size;
+    }
+    yaml->selected = malloc(size + 1);
+    if (yaml->selected == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    size = 0;
+    for (uint32_t i = 0; i < yaml->sections_count; i++) {
+        struct bytes text = yaml->sections[i].text;
+        memcpy(yaml->selected + size, text.data, text.size);
+        size += text.size;
+    }
+    *ret_text = bytes_make(yaml->selected, size);
+    return OK;
+}
+
+FALLIBLE route_yaml_create_sections(const char *file, const struct route_section *sections,
+                                    uint32_t count, struct route_diagnostics *diagnostics,
+                                    struct route_yaml **ret_yaml)
+{
+    struct route_yaml *yaml = NULL;
+    struct bytes text = {0};
+    TRY(create(file, diagnostics, &yaml));
+    yaml->sections = sections;
+    yaml->sections_count = count;
+    struct error error = select_text(yaml, &text);
+    if (!error_is(error)) {
+        error = begin(yaml, text);
+    }
+    if (error_is(error)) {
+        route_yaml_destroy(yaml);
+        return error;
+    }
+    *ret_yaml = yaml;
+    return OK;
+}
+
+/* A document begins: find its section. */
+static void begin_document(struct route_yaml *yaml, yaml_mark_t mark)
+{
+    while (yaml->section + 1 < yaml->sections_count &&
+           mark.line >= yaml->section_line + yaml->sections[yaml->section].lines_count) {
+        yaml->section_line += yaml->sections[yaml->section].lines_count;
+        yaml->section++;
+    }
+    yaml->document_line = place(yaml, mark).line;
 }
 
 FALLIBLE route_yaml_next(struct route_yaml *yaml, struct arena *arena,
@@ -692,6 +770,7 @@ FALLIBLE route_yaml_next(struct route_yaml *yaml, struct arena *arena,
             return refuse_syntax(yaml);
         }
         yaml_event_type_t type = event.type;
+        yaml_mark_t mark = event.start_mark;
         yaml_event_delete(&event);
         if (type == YAML_STREAM_END_EVENT || type == YAML_NO_EVENT) {
             break;
@@ -700,8 +779,9 @@ FALLIBLE route_yaml_next(struct route_yaml *yaml, struct arena *arena,
             continue;
         }
         struct route_node holder = {.type = ROUTE_NODE_SEQUENCE};
+        begin_document(yaml, mark);
         TRY(read_document(yaml, &holder));
-        if (holder.first != NULL && !route_node_is_null(holder.first)) {
+        if (holder.first != NULL) {
             *ret_document = holder.first;
             return OK;
         }
@@ -718,12 +798,18 @@ void route_yaml_destroy(struct route_yaml *yaml)
     yaml_parser_delete(&yaml->parser);
     free(yaml->rewritten);
     free(yaml->joins);
+    free(yaml->selected);
     free(yaml);
 }
 
 uint32_t route_yaml_nodes_count(const struct route_yaml *yaml)
 {
     return yaml->nodes_count;
+}
+
+uint32_t route_yaml_document_line(const struct route_yaml *yaml)
+{
+    return yaml->document_line;
 }
 
 /* ---- Reading the tree ---- */

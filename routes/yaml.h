@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "routes/diagnostic.h"
+#include "routes/sections.h"
 
 #define ROUTE_FILE_BYTES_MAX (8u << 20)
 #define ROUTE_FILE_NODES_MAX 500000u
@@ -55,7 +56,16 @@ FALLIBLE route_yaml_create(const char *file, struct bytes content,
                            struct route_diagnostics *diagnostics, struct route_yaml **ret_yaml);
 
 /*
- * The next document as nodes in `arena`, NULL after the last; empty documents are passed over.
+ * The same for some sections of a file, borrowed as well. Their documents are what they would be in
+ * the whole file, with their places there; but when something is refused, its place and text may
+ * differ, and only reading the whole file says them as they are.
+ */
+FALLIBLE route_yaml_create_sections(const char *file, const struct route_section *sections,
+                                    uint32_t count, struct route_diagnostics *diagnostics,
+                                    struct route_yaml **ret_yaml);
+
+/*
+ * The next document as nodes in `arena`, NULL after the last; an empty one is a null.
  * Errors: ERROR_CONFIG with one diagnostic, after which the rest of the file cannot be read;
  * ERROR_NO_MEMORY.
  */
@@ -67,6 +77,9 @@ void route_yaml_destroy(struct route_yaml *yaml);
 
 /* Nodes made so far, over all documents. */
 uint32_t route_yaml_nodes_count(const struct route_yaml *yaml);
+
+/* The line on which the last document began, its "---" included. */
+uint32_t route_yaml_document_line(const struct route_yaml *yaml);
 
 /* The child of a mapping with that key; NULL when there is none or `node` is not a mapping. */
 const struct route_node *route_node_find(const struct route_node *node, const char *key);
