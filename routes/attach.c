@@ -3,6 +3,10 @@
  * port); the claims of a port are grouped by the route's namespace, and within a group the kind of
  * highest precedence wins; then conditions are said, route by route, from what the claims have
  * become.
+ *
+ * What a route has become is its verdict, which keeps the names that it was made from (changes.h)
+ * and is shared with the next configuration while none of them changes. The claims of a Service are
+ * settled again, all of them, when the Service or one of them is new.
  */
 #include "routes/attach.h"
 
@@ -11,23 +15,43 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "routes/service.h"
+
+enum {
+    VERDICT_BYTES_MAX = 16 << 20
+};
 
 /* One parentRef of a route. */
 struct reference {
     const struct route *route;
     const struct route_parent_ref *ref;
-    const struct route_service *service; /* NULL: none, and `refusal` says why */
-    const char *refusal;                 /* the message of Accepted=False */
+    const struct route_service_object *service; /* NULL: none, and `refusal` says why */
+    uint64_t service_name; /* its route_name_hash, whether or not it is there */
+    uint32_t service_place;
+    const char *refusal; /* the message of Accepted=False */
     const char *reason;
     uint32_t claims; /* ports it was attached to */
     uint32_t losses; /* of them, where another kind won */
     enum route_kind winner;
 };
 
+/* What a route has become. Counted, because configurations share it; everything is in `arena`, this
+ * struct too. */
+struct verdict {
+    uint32_t refs;
+    struct arena arena;
+    struct reference *references; /* parentRefs that name a Service */
+    uint32_t references_count;
+    struct route_condition *conditions;
+    uint32_t conditions_count;
+    uint32_t conditions_max;
+    uint64_t *names; /* what it was made from */
+    uint32_t names_count;
+};
+
 /* One port that a reference is attached to. */
 struct claim {
     struct reference *reference;
-    uint32_t service_index;
     uint32_t port_index;
     bool is_named; /* by port or sectionName */
     bool has_lost;
@@ -37,28 +61,33 @@ struct claim {
 struct attached {
     struct route_table_port *ports;
     uint32_t ports_count;
-    uint8_t *declares_http; /* for each port of the Service */
+};
+
+/* Objects of one kind. */
+struct list {
+    const struct route_object **items;
+    uint32_t count;
 };
 
 struct route_attachments {
     struct route_attach_options options;
-    const struct route_index *index;
-    const struct route_services *services;
-    const struct route_object *const *objects;
-    uint32_t objects_count;
-    const struct route_reference_grant **grants;
-    uint32_t grants_count;
-    struct arena *arena;
-    struct reference *references;
-    uint32_t references_count;
+    const struct route_objects *objects;
+    struct list grants;
+    struct list tls_policies;
+    struct verdict **verdicts; /* by place; one reference each, NULL: no route */
+    struct route_table_resolver resolver;
+    /* Of the load that makes them; `scratch` ends with it. */
+    const struct route_attachments *previous;
+    const struct route_changes *changes;
+    struct arena *scratch;
+    struct arena *arena;       /* where texts are made: of a verdict */
+    struct attached *attached; /* by place: Services whose claims were settled */
     struct claim *claims;
     uint32_t claims_count;
     uint32_t claims_capacity;
-    struct attached *attached; /* for each Service */
-    struct route_condition *conditions;
-    uint32_t conditions_count;
-    uint32_t conditions_capacity;
-    struct route_table_resolver resolver;
+    uint64_t *names; /* of the route that is looked at */
+    uint32_t names_count;
+    uint32_t names_capacity;
     bool is_out_of_memory;
 };
 
@@ -85,7 +114,7 @@ static const char *keep_text(struct route_attachments *attachments, const char *
     return text;
 }
 
-/* Double an array in the arena. */
+/* Double an array of the load. */
 static void *grow(struct route_attachments *attachments, void *items, uint32_t count,
                   uint32_t *capacity, size_t size)
 {
@@ -93,7 +122,7 @@ static void *grow(struct route_attachments *attachments, void *items, uint32_t c
         return items;
     }
     uint32_t wider = *capacity == 0 ? 64 : *capacity * 2;
-    void *memory = arena_alloc(attachments->arena, (size_t)wider * size);
+    void *memory = arena_alloc(attachments->scratch, (size_t)wider * size);
     if (memory == NULL) {
         attachments->is_out_of_memory = true;
         return NULL;
@@ -129,13 +158,13 @@ static bool serves_transport(const struct route_service_port *port, enum route_k
 
 /* "80 (http), 443" for messages. */
 static const char *list_ports(struct route_attachments *attachments,
-                              const struct route_service *service)
+                              const struct route_service_object *service)
 {
     char text[256];
     size_t used = 0;
     text[0] = '\0';
     for (uint32_t i = 0; i < service->ports_count && used < sizeof(text); i++) {
-        const struct route_service_port *port = service->ports[i].source;
+        const struct route_service_port *port = &service->ports[i];
         int written = snprintf(text + used, sizeof(text) - used, "%s%u%s%s%s", i == 0 ? "" : ", ",
                                port->port, port->name.size > 0 ? " (" : "",
                                port->name.size > 0 ? (const char *)port->name.data : "",
@@ -146,7 +175,7 @@ static const char *list_ports(struct route_attachments *attachments,
 }
 
 static void add_claim(struct route_attachments *attachments, struct reference *reference,
-                      uint32_t service_index, uint32_t port_index)
+                      uint32_t port_index)
 {
     struct claim *claims = grow(attachments, attachments->claims, attachments->claims_count,
                                 &attachments->claims_capacity, sizeof(*claims));
@@ -156,7 +185,6 @@ static void add_claim(struct route_attachments *attachments, struct reference *r
     attachments->claims = claims;
     claims[attachments->claims_count++] = (struct claim){
         .reference = reference,
-        .service_index = service_index,
         .port_index = port_index,
         .is_named = reference->ref->port != 0 || reference->ref->section_name.size > 0,
     };
@@ -164,25 +192,24 @@ static void add_claim(struct route_attachments *attachments, struct reference *r
 }
 
 /* Attach to every port that the reference means. */
-static void claim_ports(struct route_attachments *attachments, struct reference *reference,
-                        uint32_t service_index)
+static void claim_ports(struct route_attachments *attachments, struct reference *reference)
 {
     const struct route_parent_ref *ref = reference->ref;
-    const struct route_service *service = reference->service;
+    const struct route_service_object *service = reference->service;
     enum route_kind kind = reference->route->object.kind;
     bool is_named = ref->port != 0 || ref->section_name.size > 0;
     bool is_http = kind == ROUTE_KIND_HTTP_ROUTE || kind == ROUTE_KIND_GRPC_ROUTE;
     uint32_t opaque = 0;
     for (uint32_t i = 0; i < service->ports_count; i++) {
-        const struct route_port *port = &service->ports[i];
-        bool is_meant =
-            serves_transport(port->source, kind) &&
-            (ref->port == 0 || ref->port == port->source->port) &&
-            (ref->section_name.size == 0 || bytes_equal(ref->section_name, port->source->name));
-        if (is_meant && !is_named && is_http && route_protocol_is_opaque(port->protocol)) {
+        const struct route_service_port *port = &service->ports[i];
+        bool is_meant = serves_transport(port, kind) &&
+                        (ref->port == 0 || ref->port == port->port) &&
+                        (ref->section_name.size == 0 || bytes_equal(ref->section_name, port->name));
+        if (is_meant && !is_named && is_http &&
+            route_protocol_is_opaque(route_protocol_declared(port))) {
             opaque++; /* design section 5: the rest passes through */
         } else if (is_meant) {
-            add_claim(attachments, reference, service_index, i);
+            add_claim(attachments, reference, i);
         }
     }
     if (reference->claims > 0) {
@@ -225,7 +252,7 @@ static const char *judge_parent(struct route_attachments *attachments,
                                 const struct reference *reference, uint32_t usable)
 {
     const struct route *route = reference->route;
-    const struct route_service_object *parent = reference->service->object;
+    const struct route_service_object *parent = reference->service;
     if (parent->type == ROUTE_SERVICE_EXTERNAL_NAME || parent->is_headless) {
         return "NoMatchingParent";
     }
@@ -245,7 +272,7 @@ static const char *describe_refusal(struct route_attachments *attachments,
                                     const struct reference *reference)
 {
     const struct route *route = reference->route;
-    const struct route_service_object *parent = reference->service->object;
+    const struct route_service_object *parent = reference->service;
     if (parent->type == ROUTE_SERVICE_EXTERNAL_NAME) {
         return "a Service of type ExternalName has no ClusterIP that could be dialled";
     }
@@ -276,22 +303,23 @@ static void resolve_reference(struct route_attachments *attachments, struct refe
                    (const char *)ref->group.data));
         return;
     }
-    const struct route_service *service =
-        route_services_find(attachments->services, ref->namespace, ref->name);
-    if (service == NULL) {
+    reference->service_place =
+        route_index_find(attachments->objects->index, reference->service_name, ROUTE_KIND_SERVICE,
+                         ref->namespace, ref->name);
+    if (reference->service_place == ROUTE_PLACE_NONE) {
         refuse(reference, "NoMatchingParent",
                SAY(attachments, "there is no Service %s/%s", (const char *)ref->namespace.data,
                    (const char *)ref->name.data));
         return;
     }
-    reference->service = service;
+    reference->service =
+        (const struct route_service_object *)attachments->objects->items[reference->service_place];
     const char *reason = judge_parent(attachments, reference, usable);
     if (reason != NULL) {
         refuse(reference, reason, describe_refusal(attachments, reference));
         return;
     }
-    const struct route_service *first = route_services_at(attachments->services, 0);
-    claim_ports(attachments, reference, (uint32_t)(service - first));
+    claim_ports(attachments, reference);
 }
 
 /* Gateways and other people's parents are none of our business, and say nothing. */
@@ -300,35 +328,216 @@ static bool is_our_parent(const struct route_parent_ref *ref)
     return text_is(ref->kind, "Service");
 }
 
-static struct error resolve_references(struct route_attachments *attachments)
+/* ---- Verdicts ---- */
+
+static void verdict_unref(struct verdict *verdict)
 {
-    uint32_t most = 0;
-    for (uint32_t i = 0; i < attachments->objects_count; i++) {
-        if (is_route(attachments->objects[i]->kind)) {
-            most += ((const struct route *)attachments->objects[i])->parent_refs_count;
+    /* tidy: allow crossing: configurations share verdicts; whoever drops the last one frees them */
+    if (verdict == NULL || __atomic_fetch_sub(&verdict->refs, 1, __ATOMIC_ACQ_REL) != 1) {
+        return;
+    }
+    struct arena arena = verdict->arena; /* which holds itself */
+    arena_finish(&arena);
+}
+
+static struct verdict *verdict_ref(struct verdict *verdict)
+{
+    /* tidy: allow crossing: as above */
+    __atomic_fetch_add(&verdict->refs, 1, __ATOMIC_RELAXED);
+    return verdict;
+}
+
+static bool is_changed(const struct route_changes *changes, const struct verdict *verdict)
+{
+    for (uint32_t i = 0; i < verdict->names_count; i++) {
+        if (route_changes_has(changes, verdict->names[i])) {
+            return true;
         }
     }
-    attachments->references =
-        arena_alloc_zero(attachments->arena, most, sizeof(*attachments->references));
-    if (attachments->references == NULL) {
-        return error_make(ERROR_NO_MEMORY, 0);
+    return false;
+}
+
+/* Are the claims of a Service settled in this load, for it or one of them is new? */
+static bool is_settled_again(const struct route_attachments *attachments, uint64_t service)
+{
+    return route_changes_has(attachments->changes, service) ||
+           route_changes_has(attachments->changes, route_name_claims(service));
+}
+
+static void add_name(struct route_attachments *attachments, uint64_t name)
+{
+    uint64_t *names = grow(attachments, attachments->names, attachments->names_count,
+                           &attachments->names_capacity, sizeof(*names));
+    if (names != NULL) {
+        attachments->names = names;
+        names[attachments->names_count++] = name;
     }
-    for (uint32_t i = 0; i < attachments->objects_count; i++) {
-        if (!is_route(attachments->objects[i]->kind)) {
-            continue;
+}
+
+static void name_backend(struct route_attachments *attachments, const struct route *route,
+                         const struct route_backend_ref *ref)
+{
+    add_name(attachments, route_name_hash(ROUTE_KIND_SERVICE, ref->namespace, ref->name));
+    if (!bytes_equal(ref->namespace, route->object.namespace)) {
+        add_name(attachments, route_name_grants(ref->namespace));
+    }
+}
+
+static void name_filters(struct route_attachments *attachments, const struct route *route,
+                         const struct route_filter *filters, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (filters[i].mirror != NULL) {
+            name_backend(attachments, route, &filters[i].mirror->backend);
         }
-        const struct route *route = (const struct route *)attachments->objects[i];
-        uint32_t usable = count_usable(route);
-        for (uint32_t j = 0; j < route->parent_refs_count; j++) {
-            if (is_our_parent(&route->parent_refs[j])) {
-                struct reference *reference =
-                    &attachments->references[attachments->references_count++];
-                *reference = (struct reference){.route = route, .ref = &route->parent_refs[j]};
-                resolve_reference(attachments, reference, usable);
-            }
+        if (filters[i].external_auth != NULL) {
+            name_backend(attachments, route, &filters[i].external_auth->backend);
+        }
+        if (filters[i].extension_ref != NULL) {
+            add_name(attachments, route_name_hash(ROUTE_KIND_BODY_MATCH, route->object.namespace,
+                                                  filters[i].extension_ref->name));
+        }
+    }
+}
+
+/* Everything that judging the route, or compiling it, asks about. */
+static void name_references(struct route_attachments *attachments, const struct verdict *verdict,
+                            const struct route *route)
+{
+    attachments->names_count = 0;
+    for (uint32_t i = 0; i < verdict->references_count; i++) {
+        add_name(attachments, verdict->references[i].service_name);
+        add_name(attachments, route_name_claims(verdict->references[i].service_name));
+    }
+    for (uint32_t r = 0; r < route->rules_count; r++) {
+        const struct route_rule *rule = &route->rules[r];
+        name_filters(attachments, route, rule->filters, rule->filters_count);
+        for (uint32_t b = 0; b < rule->backend_refs_count; b++) {
+            const struct route_backend_ref *ref = &rule->backend_refs[b];
+            name_backend(attachments, route, ref);
+            name_filters(attachments, route, ref->filters, ref->filters_count);
+        }
+    }
+}
+
+/* Memory for a verdict on `route` with its references; NULL (and noted) when there is none. */
+static struct verdict *verdict_create(struct route_attachments *attachments,
+                                      const struct route *route)
+{
+    enum {
+        FIXED_BYTES = 192,
+        REFERENCE_BYTES = 384, /* with its names and conditions: measured */
+    };
+
+    uint32_t ours = 0;
+    for (uint32_t i = 0; i < route->parent_refs_count; i++) {
+        ours += is_our_parent(&route->parent_refs[i]);
+    }
+    struct arena arena;
+    arena_init(&arena, FIXED_BYTES + (size_t)ours * REFERENCE_BYTES, VERDICT_BYTES_MAX);
+    struct verdict *verdict = arena_alloc_zero(&arena, 1, sizeof(*verdict));
+    struct reference *references =
+        verdict == NULL ? NULL : arena_alloc_zero(&arena, ours, sizeof(*references));
+    if (references == NULL) {
+        arena_finish(&arena);
+        attachments->is_out_of_memory = true;
+        return NULL;
+    }
+    verdict->refs = 1;
+    verdict->arena = arena;
+    verdict->references = references;
+    for (uint32_t i = 0; i < route->parent_refs_count; i++) {
+        const struct route_parent_ref *ref = &route->parent_refs[i];
+        if (is_our_parent(ref)) {
+            references[verdict->references_count++] = (struct reference){
+                .route = route,
+                .ref = ref,
+                .service_name = route_name_hash(ROUTE_KIND_SERVICE, ref->namespace, ref->name)};
+        }
+    }
+    return verdict;
+}
+
+/* Find the parents of a route. Where the claims of a parent are not settled again, the route has
+ * won and lost there what it did before. */
+static void resolve_references(struct route_attachments *attachments, struct verdict *verdict,
+                               const struct verdict *before, const struct route *route)
+{
+    uint32_t usable = count_usable(route);
+    for (uint32_t i = 0; i < verdict->references_count; i++) {
+        struct reference *reference = &verdict->references[i];
+        uint32_t claims_count = attachments->claims_count;
+        resolve_reference(attachments, reference, usable);
+        if (!is_settled_again(attachments, reference->service_name)) {
+            CHECK(before != NULL && i < before->references_count);
+            attachments->claims_count = claims_count;
+            reference->claims = before->references[i].claims;
+            reference->losses = before->references[i].losses;
+            reference->winner = before->references[i].winner;
+        }
+    }
+}
+
+/* The verdict on the route at `place`: the one that it had, or the beginning of a new one. */
+static struct verdict *find_verdict(struct route_attachments *attachments, uint32_t place,
+                                    struct route_changes *changes)
+{
+    const struct route *route = (const struct route *)attachments->objects->items[place];
+    uint32_t origin = attachments->objects->origins[place];
+    struct verdict *before = attachments->previous == NULL || origin == ROUTE_PLACE_NONE
+                                 ? NULL
+                                 : attachments->previous->verdicts[origin];
+    if (before != NULL && !is_changed(changes, before)) {
+        return verdict_ref(before);
+    }
+    struct verdict *verdict = verdict_create(attachments, route);
+    if (verdict == NULL) {
+        return NULL;
+    }
+    attachments->arena = &verdict->arena;
+    resolve_references(attachments, verdict, before, route);
+    name_references(attachments, verdict, route);
+    verdict->names =
+        arena_alloc(&verdict->arena, attachments->names_count * sizeof(*verdict->names));
+    if (verdict->names == NULL) {
+        attachments->is_out_of_memory = true;
+        return verdict;
+    }
+    verdict->names_count = attachments->names_count;
+    if (verdict->names_count > 0) {
+        memcpy(verdict->names, attachments->names, verdict->names_count * sizeof(*verdict->names));
+    }
+    return verdict;
+}
+
+static struct error find_verdicts(struct route_attachments *attachments,
+                                  struct route_changes *changes)
+{
+    const struct route_objects *objects = attachments->objects;
+    for (uint32_t i = 0; i < objects->count; i++) {
+        if (is_route(objects->kinds[i])) {
+            attachments->verdicts[i] = find_verdict(attachments, i, changes);
         }
     }
     return attachments->is_out_of_memory ? error_make(ERROR_NO_MEMORY, 0) : OK;
+}
+
+/* Is the verdict of this load, not shared? It has no conditions yet. */
+static bool is_new(const struct verdict *verdict)
+{
+    return verdict->conditions == NULL;
+}
+
+/* The tables of Services whose routes have new verdicts are looked at again. */
+static void tell_tables(const struct route_attachments *attachments, struct route_changes *changes)
+{
+    for (uint32_t i = 0; i < attachments->objects->count; i++) {
+        const struct verdict *verdict = attachments->verdicts[i];
+        for (uint32_t r = 0; verdict != NULL && is_new(verdict) && r < verdict->references_count;
+             r++) {
+            route_changes_add(changes, route_name_references(verdict->references[r].service_name));
+        }
+    }
 }
 
 /* ---- Precedence of kinds, producer and consumer ---- */
@@ -339,8 +548,8 @@ static int compare_claims(const void *left, const void *right)
 {
     const struct claim *a = left;
     const struct claim *b = right;
-    if (a->service_index != b->service_index) {
-        return a->service_index < b->service_index ? -1 : 1;
+    if (a->reference->service_place != b->reference->service_place) {
+        return a->reference->service_place < b->reference->service_place ? -1 : 1;
     }
     if (a->port_index != b->port_index) {
         return a->port_index < b->port_index ? -1 : 1;
@@ -365,7 +574,8 @@ static int compare_claims(const void *left, const void *right)
 
 static bool same_port(const struct claim *a, const struct claim *b)
 {
-    return a->service_index == b->service_index && a->port_index == b->port_index;
+    return a->reference->service_place == b->reference->service_place &&
+           a->port_index == b->port_index;
 }
 
 static bool same_group(const struct claim *a, const struct claim *b)
@@ -396,20 +606,19 @@ static void publish_group(struct route_attachments *attachments, uint32_t begin,
                           enum route_set set)
 {
     const struct claim *first = &attachments->claims[begin];
-    struct attached *attached = &attachments->attached[first->service_index];
-    const struct route_service *service =
-        route_services_at(attachments->services, first->service_index);
+    struct attached *attached = &attachments->attached[first->reference->service_place];
+    const struct route_service_object *service = first->reference->service;
     if (attached->ports == NULL) {
         attached->ports =
-            arena_alloc_zero(attachments->arena, service->ports_count, sizeof(*attached->ports));
-        attached->declares_http = arena_alloc_zero(attachments->arena, service->ports_count, 1);
+            arena_alloc_zero(attachments->scratch, service->ports_count, sizeof(*attached->ports));
     }
     const struct route **routes =
-        arena_alloc_zero(attachments->arena, end - begin, sizeof(const struct route *));
-    if (attached->ports == NULL || attached->declares_http == NULL || routes == NULL) {
+        arena_alloc_zero(attachments->scratch, end - begin, sizeof(const struct route *));
+    if (attached->ports == NULL || routes == NULL) {
         attachments->is_out_of_memory = true;
         return;
     }
+    bool is_declared_http = false;
     enum route_kind kind = first->reference->route->object.kind;
     uint32_t count = 0;
     for (uint32_t i = begin; i < end; i++) {
@@ -422,14 +631,13 @@ static void publish_group(struct route_attachments *attachments, uint32_t begin,
             routes[count++] = claim->reference->route;
         }
         bool is_http = kind == ROUTE_KIND_HTTP_ROUTE || kind == ROUTE_KIND_GRPC_ROUTE;
-        if (is_http && claim->is_named) {
-            attached->declares_http[claim->port_index] = 1;
-        }
+        is_declared_http = is_declared_http || (is_http && claim->is_named);
     }
     attached->ports[attached->ports_count++] = (struct route_table_port){
-        .port = service->ports[first->port_index].source->port,
+        .port = service->ports[first->port_index].port,
         .kind = kind,
         .set = set,
+        .is_declared_http = is_declared_http,
         .routes = routes,
         .routes_count = count,
     };
@@ -440,8 +648,7 @@ static void publish_group(struct route_attachments *attachments, uint32_t begin,
 static uint32_t settle_port(struct route_attachments *attachments, uint32_t begin)
 {
     const struct claim *first = &attachments->claims[begin];
-    struct bytes producer =
-        route_services_at(attachments->services, first->service_index)->object->object.namespace;
+    struct bytes producer = first->reference->service->object.namespace;
     uint32_t chosen = UINT32_MAX;
     uint32_t chosen_end = 0;
     enum route_set set = ROUTE_SET_PRODUCER;
@@ -471,9 +678,8 @@ static struct error settle(struct route_attachments *attachments)
         qsort(attachments->claims, attachments->claims_count, sizeof(*attachments->claims),
               compare_claims);
     }
-    uint32_t services = route_services_count(attachments->services);
-    attachments->attached =
-        arena_alloc_zero(attachments->arena, services, sizeof(*attachments->attached));
+    attachments->attached = arena_alloc_zero(attachments->scratch, attachments->objects->count,
+                                             sizeof(*attachments->attached));
     if (attachments->attached == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
@@ -486,21 +692,20 @@ static struct error settle(struct route_attachments *attachments)
 
 /* ---- Backends ---- */
 
-static struct error collect_grants(struct route_attachments *attachments)
+static struct error collect(const struct route_objects *objects, enum route_kind kind,
+                            struct arena *arena, struct list *list)
 {
-    for (uint32_t i = 0; i < attachments->objects_count; i++) {
-        attachments->grants_count += attachments->objects[i]->kind == ROUTE_KIND_REFERENCE_GRANT;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < objects->count; i++) {
+        count += objects->kinds[i] == kind;
     }
-    attachments->grants = arena_alloc_zero(attachments->arena, attachments->grants_count,
-                                           sizeof(const struct route_reference_grant *));
-    if (attachments->grants == NULL) {
+    list->items = arena_alloc_zero(arena, count, sizeof(*list->items));
+    if (list->items == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < attachments->objects_count; i++) {
-        if (attachments->objects[i]->kind == ROUTE_KIND_REFERENCE_GRANT) {
-            attachments->grants[count++] =
-                (const struct route_reference_grant *)attachments->objects[i];
+    for (uint32_t i = 0; count > 0 && i < objects->count; i++) {
+        if (objects->kinds[i] == kind) {
+            list->items[list->count++] = objects->items[i];
         }
     }
     return OK;
@@ -510,8 +715,9 @@ static struct error collect_grants(struct route_attachments *attachments)
 static bool is_granted(const struct route_attachments *attachments, const struct route *route,
                        const struct route_backend_ref *ref)
 {
-    for (uint32_t i = 0; i < attachments->grants_count; i++) {
-        const struct route_reference_grant *grant = attachments->grants[i];
+    for (uint32_t i = 0; i < attachments->grants.count; i++) {
+        const struct route_reference_grant *grant =
+            (const struct route_reference_grant *)attachments->grants.items[i];
         if (!bytes_equal(grant->object.namespace, ref->namespace)) {
             continue;
         }
@@ -537,10 +743,9 @@ static bool has_backend_tls(const struct route_attachments *attachments,
                             const struct route_service_port *port, struct bytes namespace,
                             struct bytes name)
 {
-    for (uint32_t i = 0; i < attachments->objects_count; i++) {
-        const struct route_object *object = attachments->objects[i];
-        if (object->kind != ROUTE_KIND_BACKEND_TLS_POLICY ||
-            !bytes_equal(object->namespace, namespace)) {
+    for (uint32_t i = 0; i < attachments->tls_policies.count; i++) {
+        const struct route_object *object = attachments->tls_policies.items[i];
+        if (!bytes_equal(object->namespace, namespace)) {
             continue;
         }
         const struct route_backend_tls_policy *policy =
@@ -584,7 +789,7 @@ static enum route_backend_fault resolve_backend(void *argument, const struct rou
         return ROUTE_BACKEND_NOT_PERMITTED;
     }
     const struct route_object *object =
-        route_index_find(attachments->index, ROUTE_KIND_SERVICE, ref->namespace, ref->name);
+        route_objects_find(attachments->objects, ROUTE_KIND_SERVICE, ref->namespace, ref->name);
     if (object == NULL) {
         return ROUTE_BACKEND_NOT_FOUND;
     }
@@ -606,22 +811,16 @@ static const struct route_body_match *resolve_body_match(void *argument, struct 
                                                          struct bytes name)
 {
     const struct route_attachments *attachments = argument;
-    return (const struct route_body_match *)route_index_find(
-        attachments->index, ROUTE_KIND_BODY_MATCH, namespace, name);
+    return (const struct route_body_match *)route_objects_find(
+        attachments->objects, ROUTE_KIND_BODY_MATCH, namespace, name);
 }
 
 /* ---- Conditions ---- */
 
-static void add_condition(struct route_attachments *attachments, struct route_condition condition)
+static void add_condition(struct verdict *verdict, struct route_condition condition)
 {
-    struct route_condition *conditions =
-        grow(attachments, attachments->conditions, attachments->conditions_count,
-             &attachments->conditions_capacity, sizeof(*conditions));
-    if (conditions == NULL) {
-        return;
-    }
-    attachments->conditions = conditions;
-    conditions[attachments->conditions_count++] = condition;
+    CHECK(verdict->conditions_count < verdict->conditions_max);
+    verdict->conditions[verdict->conditions_count++] = condition;
 }
 
 static uint8_t *put(uint8_t *out, struct bytes text)
@@ -791,7 +990,7 @@ static const char *describe_acceptance(struct route_attachments *attachments,
 {
     struct bytes ours = attachments->options.namespace;
     struct bytes route = reference->route->object.namespace;
-    struct bytes service = reference->service->object->object.namespace;
+    struct bytes service = reference->service->object.namespace;
     if (ours.data != NULL && !bytes_equal(route, service) && !bytes_equal(route, ours)) {
         return SAY(attachments, "applies to clients in namespace %s only, and not here",
                    (const char *)route.data);
@@ -799,15 +998,15 @@ static const char *describe_acceptance(struct route_attachments *attachments,
     return bytes_equal(route, service) ? "producer route" : "consumer route";
 }
 
-static void say_accepted(struct route_attachments *attachments, const struct reference *reference,
-                         struct route_condition base)
+static void say_accepted(struct route_attachments *attachments, struct verdict *verdict,
+                         const struct reference *reference, struct route_condition base)
 {
     base.type = "Accepted";
     base.position = reference->ref->position;
     if (reference->service == NULL) {
         base.reason = reference->reason;
         base.message = reference->refusal;
-        add_condition(attachments, base);
+        add_condition(verdict, base);
         return;
     }
     bool has_lost_all = reference->losses == reference->claims;
@@ -815,7 +1014,7 @@ static void say_accepted(struct route_attachments *attachments, const struct ref
     base.reason = has_lost_all ? "Conflicted" : "Accepted";
     base.message = has_lost_all ? "a kind of higher precedence is attached to the same ports"
                                 : describe_acceptance(attachments, reference);
-    add_condition(attachments, base);
+    add_condition(verdict, base);
     if (reference->losses == 0) {
         return;
     }
@@ -824,53 +1023,68 @@ static void say_accepted(struct route_attachments *attachments, const struct ref
     base.reason = "Conflicted";
     base.message = SAY(attachments, "%u of %u ports follow %ss instead", reference->losses,
                        reference->claims, route_kind_name(reference->winner));
-    add_condition(attachments, base);
+    add_condition(verdict, base);
 }
 
 /* PartiallyInvalid: some rules cannot be served, and are left out. */
-static void say_partial(struct route_attachments *attachments, const struct route *route,
-                        struct route_condition base)
+struct partial {
+    const char *message; /* NULL: all rules are served, or none */
+    struct route_position position;
+};
+
+static struct partial judge_partial(struct route_attachments *attachments,
+                                    const struct route *route)
 {
+    struct partial partial = {0};
     uint32_t dropped = 0;
     struct route_regex_fault first = {0};
     for (uint32_t i = 0; i < route->rules_count; i++) {
         struct route_regex_fault fault;
         const struct route_position *position = NULL;
-        if (route_rule_is_usable(&route->rules[i], &fault, &position)) {
-            continue;
-        }
-        if (dropped++ == 0) {
+        if (!route_rule_is_usable(&route->rules[i], &fault, &position) && dropped++ == 0) {
             first = fault;
-            base.position = *position;
+            partial.position = *position;
         }
     }
-    if (dropped == 0 || dropped == route->rules_count) {
-        return;
+    if (dropped > 0 && dropped < route->rules_count) {
+        partial.message =
+            SAY(attachments, "Dropped Rule: %u of %u rules cannot be served; the first: %s",
+                dropped, route->rules_count, first.text);
     }
-    base.type = "PartiallyInvalid";
-    base.status = true;
-    base.reason = "UnsupportedValue";
-    base.message = SAY(attachments, "Dropped Rule: %u of %u rules cannot be served; the first: %s",
-                       dropped, route->rules_count, first.text);
-    add_condition(attachments, base);
+    return partial;
 }
 
-static void say_conditions(struct route_attachments *attachments)
+/* Room for all conditions: Accepted, and of what is attached ResolvedRefs, and perhaps Conflicted
+ * and PartiallyInvalid. */
+static bool make_conditions(struct route_attachments *attachments, struct verdict *verdict,
+                            bool is_partial)
 {
-    const struct route *judged = NULL;
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < verdict->references_count; i++) {
+        const struct reference *reference = &verdict->references[i];
+        most += reference->service == NULL ? 1 : 2 + (reference->losses > 0) + is_partial;
+    }
+    verdict->conditions = arena_alloc_zero(&verdict->arena, most, sizeof(*verdict->conditions));
+    verdict->conditions_max = most;
+    attachments->is_out_of_memory = attachments->is_out_of_memory || verdict->conditions == NULL;
+    return verdict->conditions != NULL;
+}
+
+static void say_conditions(struct route_attachments *attachments, struct verdict *verdict,
+                           const struct route *route)
+{
     struct unresolved unresolved = {0};
-    bool is_resolved = true;
-    for (uint32_t i = 0; i < attachments->references_count; i++) {
-        const struct reference *reference = &attachments->references[i];
-        const struct route *route = reference->route;
-        CHECK(route != NULL);
-        if (route != judged) {
-            is_resolved = judge_references(attachments, route, &unresolved);
-            judged = route;
-        }
+    attachments->arena = &verdict->arena;
+    bool is_resolved = judge_references(attachments, route, &unresolved);
+    struct partial partial = judge_partial(attachments, route);
+    if (!make_conditions(attachments, verdict, partial.message != NULL)) {
+        return;
+    }
+    for (uint32_t i = 0; i < verdict->references_count; i++) {
+        const struct reference *reference = &verdict->references[i];
         struct route_condition base = {.object = &route->object,
                                        .parent = name_parent(attachments, reference->ref)};
-        say_accepted(attachments, reference, base);
+        say_accepted(attachments, verdict, reference, base);
         if (reference->service == NULL) {
             continue; /* not attached: the rest says nothing */
         }
@@ -879,63 +1093,100 @@ static void say_conditions(struct route_attachments *attachments)
         base.reason = is_resolved ? "ResolvedRefs" : unresolved.reason;
         base.message = is_resolved ? "" : unresolved.message;
         base.position = is_resolved ? reference->ref->position : unresolved.position;
-        add_condition(attachments, base);
-        say_partial(attachments, route, base);
+        add_condition(verdict, base);
+        if (partial.message != NULL) {
+            base.type = "PartiallyInvalid";
+            base.status = true;
+            base.reason = "UnsupportedValue";
+            base.message = partial.message;
+            base.position = partial.position;
+            add_condition(verdict, base);
+        }
     }
+}
+
+static struct error say_all(struct route_attachments *attachments)
+{
+    const struct route_objects *objects = attachments->objects;
+    for (uint32_t i = 0; i < objects->count; i++) {
+        struct verdict *verdict = attachments->verdicts[i];
+        if (verdict != NULL && is_new(verdict)) {
+            say_conditions(attachments, verdict, (const struct route *)objects->items[i]);
+        }
+    }
+    return attachments->is_out_of_memory ? error_make(ERROR_NO_MEMORY, 0) : OK;
 }
 
 /* ---- Entry points ---- */
 
+void route_attachments_release(struct route_attachments *attachments)
+{
+    for (uint32_t i = 0; attachments != NULL && i < attachments->objects->count; i++) {
+        verdict_unref(attachments->verdicts[i]);
+    }
+}
+
+static struct error attach(struct route_attachments *attachments, struct route_changes *changes,
+                           struct arena *arena)
+{
+    TRY(collect(attachments->objects, ROUTE_KIND_REFERENCE_GRANT, arena, &attachments->grants));
+    TRY(collect(attachments->objects, ROUTE_KIND_BACKEND_TLS_POLICY, arena,
+                &attachments->tls_policies));
+    TRY(find_verdicts(attachments, changes));
+    tell_tables(attachments, changes);
+    TRY(settle(attachments));
+    return say_all(attachments);
+}
+
 FALLIBLE route_attach(const struct route_attach_options *options,
-                      const struct route_object *const *objects, uint32_t objects_count,
-                      const struct route_index *index, const struct route_services *services,
-                      struct arena *arena, struct route_attachments **ret_attachments)
+                      const struct route_attach_load *load, struct arena *arena,
+                      struct route_attachments **ret_attachments)
 {
     struct route_attachments *attachments = arena_alloc_zero(arena, 1, sizeof(*attachments));
-    if (attachments == NULL) {
+    struct verdict **verdicts =
+        arena_alloc_zero(arena, load->objects->count, sizeof(struct verdict *));
+    if (attachments == NULL || verdicts == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    attachments->options = *options;
-    attachments->index = index;
-    attachments->services = services;
-    attachments->objects = objects;
-    attachments->objects_count = objects_count;
-    attachments->arena = arena;
-    attachments->resolver = (struct route_table_resolver){
-        .argument = attachments,
-        .backend = resolve_backend,
-        .body_match = resolve_body_match,
+    *attachments = (struct route_attachments){
+        .options = *options,
+        .objects = load->objects,
+        .verdicts = verdicts,
+        .resolver = {.argument = attachments,
+                     .backend = resolve_backend,
+                     .body_match = resolve_body_match},
+        .previous = load->previous,
+        .changes = load->changes,
+        .scratch = load->scratch,
     };
-    TRY(collect_grants(attachments));
-    TRY(resolve_references(attachments));
-    TRY(settle(attachments));
-    say_conditions(attachments);
-    if (attachments->is_out_of_memory) {
-        return error_make(ERROR_NO_MEMORY, 0);
+    struct error error = attach(attachments, load->changes, arena);
+    if (error_is(error)) {
+        route_attachments_release(attachments);
+        return error;
     }
     *ret_attachments = attachments;
     return OK;
 }
 
 const struct route_condition *
-route_attachments_conditions(const struct route_attachments *attachments, uint32_t *ret_count)
+route_attachments_conditions(const struct route_attachments *attachments, uint32_t place,
+                             uint32_t *ret_count)
 {
-    *ret_count = attachments->conditions_count;
-    return attachments->conditions;
+    const struct verdict *verdict = attachments->verdicts[place];
+    *ret_count = verdict == NULL ? 0 : verdict->conditions_count;
+    return verdict == NULL ? NULL : verdict->conditions;
 }
 
-const struct route_table_port *route_attachments_ports(const struct route_attachments *attachments,
-                                                       uint32_t service_index, uint32_t *ret_count)
+bool route_attachments_settled(const struct route_attachments *attachments, uint32_t place,
+                               const struct route_table_port **ret_ports, uint32_t *ret_count)
 {
-    *ret_count = attachments->attached[service_index].ports_count;
-    return attachments->attached[service_index].ports;
-}
-
-bool route_attachments_declares_http(const struct route_attachments *attachments,
-                                     uint32_t service_index, uint32_t port_index)
-{
-    const struct attached *attached = &attachments->attached[service_index];
-    return attached->declares_http != NULL && attached->declares_http[port_index] != 0;
+    if (attachments->objects->origins[place] != ROUTE_PLACE_NONE &&
+        !is_settled_again(attachments, attachments->objects->names[place])) {
+        return false;
+    }
+    *ret_ports = attachments->attached[place].ports;
+    *ret_count = attachments->attached[place].ports_count;
+    return true;
 }
 
 const struct route_table_resolver *

@@ -16,10 +16,9 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/error.h"
-#include "routes/diagnostic.h"
+#include "routes/changes.h"
 #include "routes/index.h"
 #include "routes/resource.h"
-#include "routes/service.h"
 #include "routes/table.h"
 
 /* One line of what would be `status.parents[].conditions[]` (for policies: of ancestors). */
@@ -40,31 +39,43 @@ struct route_attach_options {
     bool can_udp; /* false: a UDPRoute is Accepted=False, with the reason */
 };
 
-/* What is attached to each Service. Defined in attach.c. */
+/* What is attached to each Service. */
 struct route_attachments;
 
+/* What one load has at hand. */
+struct route_attach_load {
+    const struct route_objects *objects;
+    const struct route_attachments *previous; /* the last configuration's, under the same options,
+                                                 unless all has changed; NULL: none */
+    struct route_changes *changes;            /* since then */
+    struct arena *scratch;                    /* until the tables are compiled */
+};
+
 /*
- * Judge every route and policy of `objects` and attach the accepted routes. All in `arena`.
- * Errors: ERROR_NO_MEMORY.
+ * Judge every route of `load->objects` and attach the accepted ones. Routes none of whose names has
+ * changed keep their conditions. To the changes are added the `references` of Services whose tables
+ * these may concern. What is made is in `arena`, and is to be released. Errors: ERROR_NO_MEMORY.
  */
 FALLIBLE route_attach(const struct route_attach_options *options,
-                      const struct route_object *const *objects, uint32_t objects_count,
-                      const struct route_index *index, const struct route_services *services,
-                      struct arena *arena, struct route_attachments **ret_attachments);
+                      const struct route_attach_load *load, struct arena *arena,
+                      struct route_attachments **ret_attachments);
 
-/* All conditions, grouped by object in the order of `objects`. */
+/* Let go what is shared with other configurations; before the arena ends, and before the objects.
+ * Accepts NULL. */
+void route_attachments_release(struct route_attachments *attachments);
+
+/* The conditions of the object at `place`, in order of its references. */
 const struct route_condition *
-route_attachments_conditions(const struct route_attachments *attachments, uint32_t *ret_count);
+route_attachments_conditions(const struct route_attachments *attachments, uint32_t place,
+                             uint32_t *ret_count);
 
-/* What the table of the Service at `service_index` is to be compiled from; no ports: it has no
- * table. */
-const struct route_table_port *route_attachments_ports(const struct route_attachments *attachments,
-                                                       uint32_t service_index, uint32_t *ret_count);
+/*
+ * What the table of the Service at `place` is to be compiled from; no ports: it has no table. False
+ * when that is what it was in the previous configuration. While `load` lasts.
+ */
+bool route_attachments_settled(const struct route_attachments *attachments, uint32_t place,
+                               const struct route_table_port **ret_ports, uint32_t *ret_count);
 
-/* Was the port named by an attached HTTPRoute or GRPCRoute, so that it counts as declared HTTP? */
-bool route_attachments_declares_http(const struct route_attachments *attachments,
-                                     uint32_t service_index, uint32_t port_index);
-
-/* Answers table.c's questions about other objects; valid as long as `attachments`. */
+/* Answers table.c's questions about other objects; while `load` lasts. */
 const struct route_table_resolver *
 route_attachments_resolver(const struct route_attachments *attachments);

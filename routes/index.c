@@ -14,8 +14,6 @@ struct slot {
 struct route_index {
     struct slot *slots;
     uint32_t mask;
-    uint32_t capacity;
-    uint32_t count;
 };
 
 static uint64_t mix_word(uint64_t hash, uint64_t word)
@@ -72,33 +70,73 @@ FALLIBLE route_index_create(uint32_t capacity, struct arena *arena, struct route
     if (index == NULL || slots == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    *index = (struct route_index){.slots = slots, .mask = size - 1, .capacity = capacity};
+    *index = (struct route_index){.slots = slots, .mask = size - 1};
     *ret_index = index;
     return OK;
 }
 
-uint32_t route_index_add(struct route_index *index, uint64_t name,
-                         const struct route_object *object, uint32_t place)
+uint32_t route_index_find(const struct route_index *index, uint64_t hash, enum route_kind kind,
+                          struct bytes namespace, struct bytes name)
 {
-    struct slot *slot = find_slot(index, name, object->kind, object->namespace, object->name);
+    const struct slot *slot = find_slot(index, hash, kind, namespace, name);
+    return slot->object == NULL ? ROUTE_PLACE_NONE : slot->place;
+}
+
+FALLIBLE route_objects_init(struct route_objects *objects, uint32_t capacity, struct arena *arena)
+{
+    *objects = (struct route_objects){
+        .items = arena_alloc(arena, capacity * sizeof(*objects->items)),
+        .names = arena_alloc(arena, capacity * sizeof(*objects->names)),
+        .kinds = arena_alloc(arena, capacity * sizeof(*objects->kinds)),
+        .origins = arena_alloc(arena, capacity * sizeof(*objects->origins)),
+        .capacity = capacity,
+    };
+    if (objects->items == NULL || objects->names == NULL || objects->kinds == NULL ||
+        objects->origins == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    return route_index_create(capacity, arena, &objects->index);
+}
+
+uint32_t route_objects_add(struct route_objects *objects, const struct route_object *object,
+                           uint64_t name)
+{
+    struct slot *slot =
+        find_slot(objects->index, name, object->kind, object->namespace, object->name);
     if (slot->object != NULL) {
         return slot->place;
     }
-    CHECK(index->count < index->capacity);
-    index->count++;
+    CHECK(objects->count < objects->capacity);
+    uint32_t place = objects->count++;
     *slot = (struct slot){object, (uint32_t)name, place};
+    objects->items[place] = object;
+    objects->names[place] = name;
+    objects->kinds[place] = (uint8_t)object->kind;
+    objects->origins[place] = ROUTE_PLACE_NONE;
     return place;
 }
 
-uint32_t route_index_place(const struct route_index *index, uint64_t name,
-                           const struct route_object *object)
+const struct route_object *route_objects_find(const struct route_objects *objects,
+                                              enum route_kind kind, struct bytes namespace,
+                                              struct bytes name)
 {
-    const struct slot *slot = find_slot(index, name, object->kind, object->namespace, object->name);
-    return slot->object == NULL ? ROUTE_INDEX_NONE : slot->place;
+    uint64_t hash = route_name_hash(kind, namespace, name);
+    return find_slot(objects->index, hash, kind, namespace, name)->object;
 }
 
-const struct route_object *route_index_find(const struct route_index *index, enum route_kind kind,
-                                            struct bytes namespace, struct bytes name)
+void route_objects_find_origins(struct route_objects *objects, const struct route_objects *previous)
 {
-    return find_slot(index, route_name_hash(kind, namespace, name), kind, namespace, name)->object;
+    uint32_t guess = 0; /* what did not change stands in the same order */
+    for (uint32_t i = 0; previous != NULL && i < objects->count; i++) {
+        const struct route_object *object = objects->items[i];
+        uint32_t place = guess;
+        if (guess >= previous->count || previous->items[guess] != object) {
+            place = route_index_find(previous->index, objects->names[i], object->kind,
+                                     object->namespace, object->name);
+        }
+        if (place != ROUTE_PLACE_NONE) {
+            guess = place + 1;
+            objects->origins[i] = previous->items[place] == object ? place : ROUTE_PLACE_NONE;
+        }
+    }
 }

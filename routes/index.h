@@ -1,4 +1,4 @@
-/* The objects of a configuration by kind and name. Internal to routes/. */
+/* The objects of a configuration, by place and by kind and name. Internal to routes/. */
 #pragma once
 
 #include <stdint.h>
@@ -8,9 +8,7 @@
 #include "base/error.h"
 #include "routes/resource.h"
 
-#define ROUTE_INDEX_NONE UINT32_MAX
-
-struct route_index;
+#define ROUTE_PLACE_NONE UINT32_MAX
 
 /*
  * A kind and name as a number, the same for the same. Two names may share a number: whoever looks
@@ -18,21 +16,45 @@ struct route_index;
  */
 uint64_t route_name_hash(enum route_kind kind, struct bytes namespace, struct bytes name);
 
-/* An empty index with room for `capacity` objects. Errors: ERROR_NO_MEMORY. */
+/* From kind and name to a place. */
+struct route_index;
+
+/* Errors: ERROR_NO_MEMORY. */
 FALLIBLE route_index_create(uint32_t capacity, struct arena *arena, struct route_index **ret_index);
 
+/* The place of the object of that kind and name, whose route_name_hash is `hash`; or
+ * ROUTE_PLACE_NONE. Cluster-scoped kinds have the namespace "". */
+uint32_t route_index_find(const struct route_index *index, uint64_t hash, enum route_kind kind,
+                          struct bytes namespace, struct bytes name);
+
 /*
- * Add `object`, which stands at `place` of the configuration's objects and whose route_name_hash is
- * `name`. Returns `place`; or the place of the object of that kind and name that is there already,
- * which stays.
+ * The objects of a configuration, each kind and name once, in order of files and places. What is
+ * asked of all of them at every load is beside them in arrays of its own.
  */
-uint32_t route_index_add(struct route_index *index, uint64_t name,
-                         const struct route_object *object, uint32_t place);
+struct route_objects {
+    const struct route_object **items; /* borrowed */
+    uint64_t *names;                   /* the route_name_hash of each */
+    uint8_t *kinds;
+    uint32_t *origins; /* the place of the same object, by address, in the previous configuration;
+                          else ROUTE_PLACE_NONE */
+    uint32_t count;
+    uint32_t capacity;
+    struct route_index *index;
+};
 
-/* The place of the object with the kind and name of `object`, or ROUTE_INDEX_NONE. */
-uint32_t route_index_place(const struct route_index *index, uint64_t name,
-                           const struct route_object *object);
+/* None yet, with room for `capacity`. Errors: ERROR_NO_MEMORY. */
+FALLIBLE route_objects_init(struct route_objects *objects, uint32_t capacity, struct arena *arena);
 
-/* The object of that kind and name, or NULL. Cluster-scoped kinds have the namespace "". */
-const struct route_object *route_index_find(const struct route_index *index, enum route_kind kind,
-                                            struct bytes namespace, struct bytes name);
+/* Add `object`, whose route_name_hash is `name`. Returns its place; or the place of the object of
+ * that kind and name that is there already, which stays. */
+uint32_t route_objects_add(struct route_objects *objects, const struct route_object *object,
+                           uint64_t name);
+
+/* The object of that kind and name, or NULL. */
+const struct route_object *route_objects_find(const struct route_objects *objects,
+                                              enum route_kind kind, struct bytes namespace,
+                                              struct bytes name);
+
+/* Note for each object where it was in `previous`, which may be NULL. */
+void route_objects_find_origins(struct route_objects *objects,
+                                const struct route_objects *previous);

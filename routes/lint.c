@@ -575,10 +575,10 @@ static bool is_worth_saying(const struct route_condition *condition)
     return condition->status; /* Conflicted, PartiallyInvalid */
 }
 
-static void report_conditions(const struct lint *lint)
+static void report_conditions(const struct lint *lint, uint32_t place)
 {
     uint32_t count = 0;
-    const struct route_condition *conditions = route_config_conditions(lint->config, &count);
+    const struct route_condition *conditions = route_config_conditions(lint->config, place, &count);
     for (uint32_t i = 0; i < count; i++) {
         const struct route_condition *condition = &conditions[i];
         if (is_worth_saying(condition)) {
@@ -608,6 +608,8 @@ void route_lint(const struct route_config *config, struct route_diagnostics *dia
     for (uint32_t i = 0; i < route_services_count(lint.services); i++) {
         check_service(&lint, route_services_at(lint.services, i));
     }
-    report_conditions(&lint);
+    for (uint32_t i = 0; i < count; i++) {
+        report_conditions(&lint, i);
+    }
     route_diagnostics_sort(diagnostics);
 }

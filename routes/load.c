@@ -15,6 +15,7 @@
 
 #include "base/arena.h"
 #include "base/sha256.h"
+#include "routes/changes.h"
 #include "routes/files.h"
 #include "routes/index.h"
 #include "routes/source.h"
@@ -32,14 +33,13 @@ struct route_config {
     struct arena arena;
     struct route_source_file **sources;
     uint32_t sources_count;
-    const struct route_object **objects; /* borrowed from the sources */
-    uint32_t objects_count;
-    struct route_index *index;
+    struct route_objects objects; /* borrowed from the sources */
     struct route_services *services;
     struct route_attachments *attachments;
     const struct route_table **tables; /* by Service; one reference each, or NULL */
     struct route_load_stats stats;
-    bool skips_invalid_objects; /* as its sources do */
+    struct route_attach_options options; /* that it was made under */
+    bool skips_invalid_objects;
     char hash[ROUTE_CONFIG_HASH_BYTES];
 };
 
@@ -48,6 +48,9 @@ struct loader {
     const struct route_config *previous;
     struct route_diagnostics *diagnostics;
     struct route_config *config;
+    struct route_changes changes; /* since `previous` */
+    bool *is_kept;                /* owned: of the sources of `previous`, is it shared? */
+    uint32_t kept_last;           /* the last of them, plus 1 */
     uint64_t nodes_count;
     uint32_t hint; /* of find_name */
 };
@@ -75,6 +78,17 @@ static struct route_source_file *find_name(const struct route_config *config, co
     return NULL;
 }
 
+/* The source of that number in the previous configuration is in this one too. */
+static void keep_source(struct loader *loader, uint32_t number)
+{
+    loader->is_kept[number] = true;
+    if (number < loader->kept_last) {
+        /* Of an object that is there twice the first counts, and that may be another one now. */
+        loader->changes.is_everything = true;
+    }
+    loader->kept_last = number + 1;
+}
+
 /* The parsed form of one file, shared with the previous configuration when its bytes are the same.
  */
 static struct error take_source(struct loader *loader, struct route_file *file)
@@ -89,6 +103,7 @@ static struct error take_source(struct loader *loader, struct route_file *file)
     if (source != NULL && bytes_equal(source->content, file->content)) {
         route_source_ref(source);
         config->sources[config->sources_count++] = source;
+        keep_source(loader, loader->hint - 1);
     } else {
         struct route_source_options options = {
             .skip_invalid_objects = loader->options->skip_invalid_objects, .previous = source};
@@ -127,15 +142,13 @@ static void complain_twice(struct loader *loader, const struct route_object *fir
 static void gather_object(struct loader *loader, const struct route_source_object *item,
                           const struct route_source_object **items)
 {
-    struct route_config *config = loader->config;
-    uint32_t place = config->objects_count;
-    uint32_t taken = route_index_add(config->index, item->name, item->object, place);
-    if (taken == place) {
+    struct route_objects *objects = &loader->config->objects;
+    uint32_t next = objects->count;
+    uint32_t place = route_objects_add(objects, item->object, item->name);
+    if (place == next) {
         items[place] = item;
-        config->objects[place] = item->object;
-        config->objects_count++;
-    } else if (memcmp(items[taken]->content, item->content, sizeof(item->content)) != 0) {
-        complain_twice(loader, items[taken]->object, item->object);
+    } else if (memcmp(items[place]->content, item->content, sizeof(item->content)) != 0) {
+        complain_twice(loader, items[place]->object, item->object);
     }
 }
 
@@ -146,11 +159,9 @@ static struct error gather_objects(struct loader *loader)
     for (uint32_t i = 0; i < config->sources_count; i++) {
         count += config->sources[i]->count;
     }
-    TRY(route_index_create(count, &config->arena, &config->index));
-    config->objects = arena_alloc_zero(&config->arena, count, sizeof(*config->objects));
-    const struct route_source_object **items = calloc((size_t)count + 1, sizeof(*items));
-    if (config->objects == NULL || items == NULL) {
-        free(items);
+    TRY(route_objects_init(&config->objects, count, &config->arena));
+    const struct route_source_object **items = malloc(((size_t)count + 1) * sizeof(*items));
+    if (items == NULL) {
         return no_memory();
     }
     for (uint32_t i = 0; i < config->sources_count; i++) {
@@ -159,56 +170,96 @@ static struct error gather_objects(struct loader *loader)
         }
     }
     free(items);
-    config->stats.objects = config->objects_count;
+    config->stats.objects = config->objects.count;
+    if (loader->previous != NULL) {
+        route_objects_find_origins(&config->objects, &loader->previous->objects);
+    }
     return OK;
 }
 
-/* ---- tables ---- */
+/* ---- what has changed ---- */
 
-/* The table that the previous configuration has for a Service of that name, or NULL. */
-static const struct route_table *find_table(const struct route_config *previous,
-                                            const struct route_object *object)
+static void compare_source(struct loader *loader, const struct route_source_file *source)
 {
-    const struct route_service *before =
-        previous == NULL ? NULL
-                         : route_services_find(previous->services, object->namespace, object->name);
-    return before == NULL ? NULL : before->table;
+    for (uint32_t i = 0; i < source->count; i++) {
+        route_changes_compare(&loader->changes, &loader->previous->objects,
+                              &loader->config->objects, source->objects[i].object,
+                              source->objects[i].name);
+    }
 }
 
-/* Give a Service its table and its ports their rules. */
-static void connect_table(const struct route_config *config, uint32_t index,
-                          const struct route_table *table)
+/* Only an object of a file that came, went or changed can be another one than before. */
+static void find_changes(struct loader *loader)
 {
-    struct route_service *service = route_services_edit(config->services, index);
-    service->table = table;
-    for (uint32_t p = 0; p < service->ports_count; p++) {
-        struct route_port *port = &service->ports[p];
-        port->rules = route_table_find(table, port->source->port, port->source->transport);
-        if (route_attachments_declares_http(config->attachments, index, p) &&
-            (port->protocol == ROUTE_PROTOCOL_UNDECLARED ||
-             route_protocol_is_opaque(port->protocol))) {
-            port->protocol = ROUTE_PROTOCOL_HTTP;
+    const struct route_config *previous = loader->previous;
+    const struct route_config *config = loader->config;
+    for (uint32_t i = 0; previous != NULL && i < previous->sources_count; i++) {
+        if (!loader->is_kept[i]) {
+            compare_source(loader, previous->sources[i]);
+        }
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; previous != NULL && i < config->sources_count; i++) {
+        while (kept < previous->sources_count && !loader->is_kept[kept]) {
+            kept++;
+        }
+        if (kept < previous->sources_count && previous->sources[kept] == config->sources[i]) {
+            kept++;
+        } else {
+            compare_source(loader, config->sources[i]);
         }
     }
 }
 
+/* ---- tables ---- */
+
+/* Give a Service its table and its ports their rules. */
+static void connect_table(struct route_service *service, const struct route_table *table,
+                          const struct route_table_port *ports, uint32_t ports_count)
+{
+    service->table = table;
+    for (uint32_t p = 0; p < service->ports_count; p++) {
+        struct route_port *port = &service->ports[p];
+        port->rules = route_table_find(table, port->source->port, port->source->transport);
+        for (uint32_t i = 0; i < ports_count; i++) {
+            bool is_udp = ports[i].kind == ROUTE_KIND_UDP_ROUTE;
+            if (ports[i].is_declared_http && ports[i].port == port->source->port &&
+                is_udp == (port->source->transport == ROUTE_TRANSPORT_UDP) &&
+                (port->protocol == ROUTE_PROTOCOL_UNDECLARED ||
+                 route_protocol_is_opaque(port->protocol))) {
+                port->protocol = ROUTE_PROTOCOL_HTTP;
+            }
+        }
+    }
+}
+
+/* A Service that is new, or whose routes or their references may have changed. */
 static struct error compile_service(struct loader *loader, uint32_t index)
 {
     struct route_config *config = loader->config;
-    const struct route_object *service =
-        &route_services_at(config->services, index)->object->object;
-    struct route_table_source source = {.namespace = service->namespace,
-                                        .name = service->name,
+    struct route_service *service = route_services_edit(config->services, index);
+    const struct route_object *object = &service->object->object;
+    const struct route_service *before =
+        loader->previous == NULL
+            ? NULL
+            : route_services_find(loader->previous->services, object->namespace, object->name);
+    struct route_table_source source = {.namespace = object->namespace,
+                                        .name = object->name,
                                         .resolver = route_attachments_resolver(config->attachments),
-                                        .previous = find_table(loader->previous, service)};
-    source.ports = route_attachments_ports(config->attachments, index, &source.ports_count);
+                                        .previous = before == NULL ? NULL : before->table};
+    if (!route_attachments_settled(config->attachments,
+                                   route_services_place(config->services, index), &source.ports,
+                                   &source.ports_count) &&
+        source.previous != NULL) {
+        source.ports = route_table_ports(source.previous, &source.ports_count);
+    }
     if (source.ports_count == 0) {
         return OK;
     }
     TRY(route_table_compile(&source, &config->tables[index]));
     config->stats.tables++;
     config->stats.tables_compiled += config->tables[index] != source.previous;
-    connect_table(config, index, config->tables[index]);
+    connect_table(service, config->tables[index], source.ports, source.ports_count);
     return OK;
 }
 
@@ -221,7 +272,13 @@ static struct error compile(struct loader *loader)
         return no_memory();
     }
     for (uint32_t i = 0; i < count; i++) {
-        TRY(compile_service(loader, i));
+        const struct route_table *table = route_services_at(config->services, i)->table;
+        if (!route_services_is_copied(config->services, i)) {
+            TRY(compile_service(loader, i));
+        } else if (table != NULL) {
+            config->tables[i] = route_table_ref(table);
+            config->stats.tables++;
+        }
     }
     return OK;
 }
@@ -269,20 +326,62 @@ static struct error take_sources(struct loader *loader, struct route_files *file
     return gather_objects(loader);
 }
 
-/* Objects to Services, attachments and tables; also when something was refused, for the sake of its
+static struct error resolve_with(struct loader *loader, struct arena *scratch)
+{
+    struct route_config *config = loader->config;
+    const struct route_config *previous = loader->previous;
+    struct route_attach_load attach = {.objects = &config->objects,
+                                       .previous = previous == NULL ? NULL : previous->attachments,
+                                       .changes = &loader->changes,
+                                       .scratch = scratch};
+    struct route_services_load services = {.objects = &config->objects,
+                                           .previous = previous == NULL ? NULL : previous->services,
+                                           .changes = &loader->changes};
+    TRY(route_attach(&config->options, &attach, &config->arena, &config->attachments));
+    TRY(route_services_update(&services, &config->arena, loader->diagnostics, &config->services));
+    return compile(loader);
+}
+
+/* Objects to attachments, Services and tables; also when something was refused, for the sake of its
  * diagnostics. */
 static struct error resolve(struct loader *loader)
 {
+    struct arena scratch;
+    find_changes(loader);
+    arena_init(&scratch, CONFIG_ARENA_CHUNK_BYTES, CONFIG_ARENA_BYTES_MAX);
+    struct error error = resolve_with(loader, &scratch);
+    arena_finish(&scratch);
+    return error;
+}
+
+static bool is_same_option(const struct route_attach_options *a,
+                           const struct route_attach_options *b)
+{
+    return (a->namespace.data == NULL) == (b->namespace.data == NULL) &&
+           bytes_equal(a->namespace, b->namespace) &&
+           a->require_reference_grants == b->require_reference_grants && a->can_udp == b->can_udp;
+}
+
+/* Keep the options with the configuration, and see whether they are those of the previous one. */
+static struct error begin(struct loader *loader)
+{
     struct route_config *config = loader->config;
-    TRY(route_services_build(config->objects, config->objects_count, &config->arena,
-                             loader->diagnostics, &config->services));
-    struct route_attach_options attach = {.namespace = loader->options->namespace,
-                                          .require_reference_grants =
-                                              loader->options->require_reference_grants,
-                                          .can_udp = loader->options->can_udp};
-    TRY(route_attach(&attach, config->objects, config->objects_count, config->index,
-                     config->services, &config->arena, &config->attachments));
-    return compile(loader);
+    const struct route_load_options *options = loader->options;
+    const struct route_config *previous = loader->previous;
+    config->skips_invalid_objects = options->skip_invalid_objects;
+    config->options = (struct route_attach_options){
+        .require_reference_grants = options->require_reference_grants, .can_udp = options->can_udp};
+    if (options->namespace.data != NULL) {
+        config->options.namespace = arena_copy(&config->arena, options->namespace);
+        if (config->options.namespace.data == NULL) {
+            return no_memory();
+        }
+    }
+    route_changes_init(&loader->changes,
+                       previous == NULL || !is_same_option(&previous->options, &config->options));
+    loader->is_kept = calloc(previous == NULL ? 1 : (size_t)previous->sources_count + 1,
+                             sizeof(*loader->is_kept));
+    return loader->is_kept == NULL ? no_memory() : OK;
 }
 
 static struct error load(struct loader *loader)
@@ -290,7 +389,10 @@ static struct error load(struct loader *loader)
     struct route_files files;
     route_files_init(&files);
     files.has_many_paths = loader->options->paths_count > 1;
-    struct error error = read_files(loader, &files);
+    struct error error = begin(loader);
+    if (!error_is(error)) {
+        error = read_files(loader, &files);
+    }
     if (!error_is(error)) {
         error = take_sources(loader, &files);
     }
@@ -315,11 +417,12 @@ struct error route_config_load(const struct route_load_options *options,
         return no_memory();
     }
     config->refs = 1;
-    config->skips_invalid_objects = options->skip_invalid_objects;
     arena_init(&config->arena, CONFIG_ARENA_CHUNK_BYTES, CONFIG_ARENA_BYTES_MAX);
     struct loader loader = {
         .options = options, .previous = previous, .diagnostics = diagnostics, .config = config};
     struct error error = load(&loader);
+    route_changes_finish(&loader.changes);
+    free(loader.is_kept);
     if (error_is(error)) {
         route_config_unref(config);
         return error;
@@ -368,6 +471,7 @@ void route_config_unref(const struct route_config *config)
     for (uint32_t i = 0; i < services; i++) {
         route_table_unref(counted->tables[i]);
     }
+    route_attachments_release(counted->attachments);
     for (uint32_t i = 0; i < counted->sources_count; i++) {
         route_source_unref(counted->sources[i]);
     }
@@ -388,21 +492,21 @@ const struct route_services *route_config_services(const struct route_config *co
 const struct route_object *const *route_config_objects(const struct route_config *config,
                                                        uint32_t *ret_count)
 {
-    *ret_count = config->objects_count;
-    return config->objects;
+    *ret_count = config->objects.count;
+    return config->objects.items;
 }
 
 const struct route_object *route_config_find(const struct route_config *config,
                                              enum route_kind kind, struct bytes namespace,
                                              struct bytes name)
 {
-    return route_index_find(config->index, kind, namespace, name);
+    return route_objects_find(&config->objects, kind, namespace, name);
 }
 
 const struct route_condition *route_config_conditions(const struct route_config *config,
-                                                      uint32_t *ret_count)
+                                                      uint32_t place, uint32_t *ret_count)
 {
-    return route_attachments_conditions(config->attachments, ret_count);
+    return route_attachments_conditions(config->attachments, place, ret_count);
 }
 
 struct route_load_stats route_config_stats(const struct route_config *config)

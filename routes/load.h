@@ -79,9 +79,10 @@ const struct route_object *route_config_find(const struct route_config *config,
                                              enum route_kind kind, struct bytes namespace,
                                              struct bytes name);
 
-/* Every condition of every route and policy, in order of the objects; borrowed from `config`. */
+/* The conditions of the object at `place` of route_config_objects, in order of its references;
+ * borrowed from `config`. */
 const struct route_condition *route_config_conditions(const struct route_config *config,
-                                                      uint32_t *ret_count);
+                                                      uint32_t place, uint32_t *ret_count);
 
 /* How much of the work of this load was shared with the previous one: for tests and `status`. */
 struct route_load_stats {

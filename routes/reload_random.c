@@ -633,6 +633,20 @@ static void print_diagnostics(FILE *out, const struct route_diagnostics *diagnos
     }
 }
 
+static void print_conditions(FILE *out, const struct route_config *config, uint32_t place)
+{
+    uint32_t count = 0;
+    const struct route_condition *conditions = route_config_conditions(config, place, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct route_condition *condition = &conditions[i];
+        print_bytes(out, condition->object->name);
+        print_bytes(out, condition->parent);
+        print_place(out, condition->position);
+        (void)fprintf(out, " %s %d %s %s\n", condition->type, condition->status, condition->reason,
+                      condition->message);
+    }
+}
+
 static void print_objects(FILE *out, const struct route_config *config)
 {
     uint32_t count = 0;
@@ -646,15 +660,7 @@ static void print_objects(FILE *out, const struct route_config *config)
         (void)fprintf(out, " found %d\n",
                       route_config_find(config, object->kind, object->namespace, object->name) ==
                           object);
-    }
-    const struct route_condition *conditions = route_config_conditions(config, &count);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct route_condition *condition = &conditions[i];
-        print_bytes(out, condition->object->name);
-        print_bytes(out, condition->parent);
-        print_place(out, condition->position);
-        (void)fprintf(out, " %s %d %s %s\n", condition->type, condition->status, condition->reason,
-                      condition->message);
+        print_conditions(out, config, i);
     }
 }
 

@@ -75,13 +75,18 @@ const struct route_diagnostic *scratch_find(const struct scratch *scratch, const
 const struct route_condition *scratch_condition(const struct scratch *scratch, const char *object,
                                                 const char *parent, const char *type)
 {
-    uint32_t count = 0;
-    const struct route_condition *conditions = route_config_conditions(scratch->config, &count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (bytes_equal(conditions[i].object->name, bytes_from_string(object)) &&
-            (parent == NULL || bytes_equal(conditions[i].parent, bytes_from_string(parent))) &&
-            strcmp(conditions[i].type, type) == 0) {
-            return &conditions[i];
+    uint32_t objects = 0;
+    (void)route_config_objects(scratch->config, &objects);
+    for (uint32_t place = 0; place < objects; place++) {
+        uint32_t count = 0;
+        const struct route_condition *conditions =
+            route_config_conditions(scratch->config, place, &count);
+        for (uint32_t i = 0; i < count; i++) {
+            if (bytes_equal(conditions[i].object->name, bytes_from_string(object)) &&
+                (parent == NULL || bytes_equal(conditions[i].parent, bytes_from_string(parent))) &&
+                strcmp(conditions[i].type, type) == 0) {
+                return &conditions[i];
+            }
         }
     }
     return NULL;

@@ -2,6 +2,10 @@
  * Services from Service and EndpointSlice objects. Three open-addressed tables, built once, answer
  * the data path: what was dialled (address and port), which Service has an address, and which
  * Service ports have an endpoint.
+ *
+ * Services lie side by side in the order of their names. What did not change is copied from the
+ * last configuration, in that order: copying bytes is cheaper than counting references, and leaves
+ * nothing to be let go.
  */
 #include "routes/service.h"
 
@@ -10,6 +14,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "routes/changes.h"
+#include "routes/index.h"
 
 /* A key of all three tables; port 0 where only the address counts. */
 struct place {
@@ -29,10 +35,25 @@ struct place_table {
     uint32_t mask;
 };
 
+/* A name of a Service; a tag tells most others apart. */
+struct name_slot {
+    uint32_t tag;
+    uint32_t index; /* of the Service, plus 1; 0: free */
+};
+
+/* About a Service, for the load after. */
+struct background {
+    uint32_t place; /* of its object */
+    bool is_copied;
+    bool has_warnings; /* of its endpoints, which are to be said again */
+};
+
 struct route_services {
-    struct route_service *items; /* by namespace, name */
+    struct route_service *items;    /* by namespace, name */
+    struct background *backgrounds; /* of each */
     uint32_t count;
-    uint32_t *names; /* open addressing: index + 1 of the Service of that name, 0: free */
+    uint32_t objects_count;  /* of all kinds, that it was made of */
+    struct name_slot *names; /* open addressing */
     uint32_t names_mask;
     struct place_table dialled;   /* place -> route_port */
     struct place_table addresses; /* ip -> route_service */
@@ -41,10 +62,15 @@ struct route_services {
 };
 
 struct builder {
+    const struct route_objects *objects;
+    const struct route_services *previous;
+    const struct route_changes *changes;
     struct arena *arena;
     struct route_diagnostics *diagnostics;
     struct route_services *services;
-    const struct route_endpoint_slice **slices; /* sorted by namespace, service, name */
+    uint32_t *befores; /* owned: for each Service its index in `previous`, or ROUTE_PLACE_NONE */
+    const struct route_endpoint_slice **slices; /* owned: of the Services that are built; by
+                                                   namespace, service, name */
     uint32_t slices_count;
 };
 
@@ -132,7 +158,7 @@ bool route_protocol_is_opaque(enum route_protocol protocol)
 }
 
 /* Design 5: appProtocol, compared without case; else the port's name up to its first "-". */
-static enum route_protocol declared_protocol(const struct route_service_port *port)
+enum route_protocol route_protocol_declared(const struct route_service_port *port)
 {
     static const struct {
         struct bytes word;
@@ -341,48 +367,257 @@ static struct error build_service(struct builder *builder, struct route_service 
         struct route_port *port = &service->ports[i];
         port->service = service;
         port->source = &service->object->ports[i];
-        port->protocol = declared_protocol(port->source);
+        port->protocol = route_protocol_declared(port->source);
         TRY(build_endpoints(builder, port, first, slices));
     }
     return OK;
 }
 
-static int compare_services(const void *left, const void *right)
+/* Is what was made of the Service's slices to be made again? */
+static bool has_new_endpoints(const struct builder *builder, uint32_t index)
 {
-    const struct route_object *a = &((const struct route_service *)left)->object->object;
-    const struct route_object *b = &((const struct route_service *)right)->object->object;
+    uint32_t before = builder->befores[index];
+    uint64_t name = builder->objects->names[builder->services->backgrounds[index].place];
+    return before == ROUTE_PLACE_NONE || builder->previous->backgrounds[before].has_warnings ||
+           route_changes_has(builder->changes, name) ||
+           route_changes_has(builder->changes, route_name_slices(name));
+}
+
+/* Have its routes, or what they refer to, changed? */
+static bool has_new_routes(const struct builder *builder, uint32_t index)
+{
+    uint64_t name = builder->objects->names[builder->services->backgrounds[index].place];
+    return route_changes_has(builder->changes, route_name_claims(name)) ||
+           route_changes_has(builder->changes, route_name_references(name));
+}
+
+static void *copy(struct arena *arena, const void *items, size_t count, size_t size)
+{
+    void *memory = arena_alloc(arena, count * size);
+    if (memory != NULL && count > 0) {
+        memcpy(memory, items, count * size);
+    }
+    return memory;
+}
+
+/* A Service as it was, with everything that hangs on it. */
+static struct error copy_service(struct builder *builder, const struct route_service *before,
+                                 struct route_service *service)
+{
+    struct arena *arena = builder->arena;
+    *service = *before;
+    service->reference = arena_copy(arena, before->reference);
+    service->cluster_ips =
+        copy(arena, before->cluster_ips, before->cluster_ips_count, sizeof(*before->cluster_ips));
+    service->ports = copy(arena, before->ports, before->ports_count, sizeof(*before->ports));
+    if (service->reference.data == NULL || service->cluster_ips == NULL || service->ports == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    for (uint32_t i = 0; i < service->ports_count; i++) {
+        struct route_port *port = &service->ports[i];
+        port->service = service;
+        port->endpoints =
+            copy(arena, port->endpoints, port->endpoints_count, sizeof(*port->endpoints));
+        if (port->endpoints == NULL) {
+            return error_make(ERROR_NO_MEMORY, 0);
+        }
+    }
+    return OK;
+}
+
+/* It is to be compiled: what it had of its routes is forgotten. */
+static void detach(struct route_service *service)
+{
+    service->table = NULL;
+    for (uint32_t i = 0; i < service->ports_count; i++) {
+        service->ports[i].rules = NULL;
+        service->ports[i].protocol = route_protocol_declared(service->ports[i].source);
+    }
+}
+
+static struct error make_service(struct builder *builder, uint32_t index)
+{
+    struct route_service *service = &builder->services->items[index];
+    struct background *background = &builder->services->backgrounds[index];
+    if (has_new_endpoints(builder, index)) {
+        uint32_t warnings = builder->diagnostics->warnings_count;
+        service->object =
+            (const struct route_service_object *)builder->objects->items[background->place];
+        TRY(build_service(builder, service));
+        background->has_warnings = builder->diagnostics->warnings_count > warnings;
+        return OK;
+    }
+    TRY(copy_service(builder, &builder->previous->items[builder->befores[index]], service));
+    background->is_copied = !has_new_routes(builder, index);
+    if (!background->is_copied) {
+        detach(service);
+    }
+    return OK;
+}
+
+/* ---- which Services and slices there are ---- */
+
+static int compare_names(const struct route_object *a, const struct route_object *b)
+{
     int order = bytes_compare(a->namespace, b->namespace);
     return order != 0 ? order : bytes_compare(a->name, b->name);
 }
 
-static struct error collect(struct builder *builder, const struct route_object *const *objects,
-                            uint32_t count)
+/* A Service that was not there before. */
+struct arrival {
+    const struct route_object *object;
+    uint32_t place;
+};
+
+static int compare_arrivals(const void *left, const void *right)
 {
-    struct route_services *services = builder->services;
-    services->items = arena_alloc_zero(builder->arena, count, sizeof(*services->items));
-    builder->slices = arena_alloc_zero(builder->arena, count, sizeof(*builder->slices));
-    if (services->items == NULL || builder->slices == NULL) {
-        return error_make(ERROR_NO_MEMORY, 0);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        if (objects[i]->kind == ROUTE_KIND_SERVICE) {
-            services->items[services->count++].object =
-                (const struct route_service_object *)objects[i];
-        } else if (objects[i]->kind == ROUTE_KIND_ENDPOINT_SLICE) {
-            const struct route_endpoint_slice *slice =
-                (const struct route_endpoint_slice *)objects[i];
-            if (slice->service.size > 0) {
-                builder->slices[builder->slices_count++] = slice;
+    const struct arrival *a = left;
+    const struct arrival *b = right;
+    return compare_names(a->object, b->object);
+}
+
+/* Where the objects of the previous configuration are now; NULL without memory. */
+static uint32_t *find_places(const struct route_objects *objects, uint32_t count)
+{
+    uint32_t *places = malloc(((size_t)count + 1) * sizeof(*places));
+    if (places != NULL) {
+        memset(places, 0xff, count * sizeof(*places)); /* ROUTE_PLACE_NONE */
+        for (uint32_t i = 0; i < objects->count; i++) {
+            if (objects->origins[i] != ROUTE_PLACE_NONE) {
+                places[objects->origins[i]] = i;
             }
         }
     }
-    if (services->count > 0) {
-        qsort(services->items, services->count, sizeof(*services->items), compare_services);
+    return places;
+}
+
+static void add_service(struct builder *builder, uint32_t place, uint32_t before)
+{
+    struct route_services *services = builder->services;
+    builder->befores[services->count] = before;
+    services->backgrounds[services->count++].place = place;
+}
+
+/* Those that were there before, in their order, and between them the arrivals in theirs. */
+static void merge(struct builder *builder, const uint32_t *places, const struct arrival *arrivals,
+                  uint32_t arrivals_count)
+{
+    const struct route_services *previous = builder->previous;
+    uint32_t at = 0;
+    for (uint32_t i = 0; previous != NULL && i < previous->count; i++) {
+        uint32_t place = places[previous->backgrounds[i].place];
+        if (place == ROUTE_PLACE_NONE) {
+            continue;
+        }
+        while (at < arrivals_count &&
+               compare_names(arrivals[at].object, builder->objects->items[place]) < 0) {
+            add_service(builder, arrivals[at++].place, ROUTE_PLACE_NONE);
+        }
+        add_service(builder, place, i);
+    }
+    while (at < arrivals_count) {
+        add_service(builder, arrivals[at++].place, ROUTE_PLACE_NONE);
+    }
+}
+
+/* Find the Services and their order. `arrivals` has room for all of them. */
+static void order_services(struct builder *builder, const uint32_t *places,
+                           struct arrival *arrivals)
+{
+    const struct route_objects *objects = builder->objects;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < objects->count; i++) {
+        if (objects->kinds[i] == ROUTE_KIND_SERVICE &&
+            (builder->previous == NULL || objects->origins[i] == ROUTE_PLACE_NONE)) {
+            arrivals[count++] = (struct arrival){objects->items[i], i};
+        }
+    }
+    if (count > 0) {
+        qsort(arrivals, count, sizeof(*arrivals), compare_arrivals);
+    }
+    merge(builder, places, arrivals, count);
+}
+
+static uint32_t count_kind(const struct route_objects *objects, enum route_kind kind)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < objects->count; i++) {
+        count += objects->kinds[i] == kind;
+    }
+    return count;
+}
+
+static struct error collect_services(struct builder *builder)
+{
+    struct route_services *services = builder->services;
+    uint32_t count = count_kind(builder->objects, ROUTE_KIND_SERVICE);
+    uint32_t before = builder->previous == NULL ? 0 : builder->previous->objects_count;
+    services->objects_count = builder->objects->count;
+    services->items = arena_alloc_zero(builder->arena, count, sizeof(*services->items));
+    services->backgrounds = arena_alloc_zero(builder->arena, count, sizeof(*services->backgrounds));
+    builder->befores = malloc(((size_t)count + 1) * sizeof(*builder->befores));
+    struct arrival *arrivals = malloc(((size_t)count + 1) * sizeof(*arrivals));
+    uint32_t *places = find_places(builder->objects, before);
+    bool is_complete = services->items != NULL && services->backgrounds != NULL &&
+                       builder->befores != NULL && arrivals != NULL && places != NULL;
+    if (is_complete) {
+        order_services(builder, places, arrivals);
+    }
+    free(arrivals);
+    free(places);
+    return is_complete ? OK : error_make(ERROR_NO_MEMORY, 0);
+}
+
+/* The slices of the Services whose endpoints are made anew. `wanted`: for each place, is it one? */
+static void choose_slices(struct builder *builder, const bool *wanted)
+{
+    const struct route_objects *objects = builder->objects;
+    for (uint32_t i = 0; i < objects->count; i++) {
+        if (objects->kinds[i] != ROUTE_KIND_ENDPOINT_SLICE) {
+            continue;
+        }
+        const struct route_endpoint_slice *slice =
+            (const struct route_endpoint_slice *)objects->items[i];
+        struct bytes namespace = slice->object.namespace;
+        uint32_t place = route_index_find(
+            objects->index, route_name_hash(ROUTE_KIND_SERVICE, namespace, slice->service),
+            ROUTE_KIND_SERVICE, namespace, slice->service);
+        if (place != ROUTE_PLACE_NONE && wanted[place]) {
+            builder->slices[builder->slices_count++] = slice;
+        }
     }
     if (builder->slices_count > 0) {
         qsort(builder->slices, builder->slices_count, sizeof(*builder->slices), compare_slices);
     }
-    return OK;
+}
+
+static struct error collect_slices(struct builder *builder)
+{
+    const struct route_services *services = builder->services;
+    bool *wanted = NULL;
+    for (uint32_t i = 0; i < services->count; i++) {
+        if (!has_new_endpoints(builder, i)) {
+            continue;
+        }
+        if (wanted == NULL) {
+            wanted = calloc(builder->objects->count, sizeof(*wanted));
+        }
+        if (wanted == NULL) {
+            return error_make(ERROR_NO_MEMORY, 0);
+        }
+        wanted[services->backgrounds[i].place] = true;
+    }
+    uint32_t count = count_kind(builder->objects, ROUTE_KIND_ENDPOINT_SLICE);
+    if (wanted == NULL || count == 0) {
+        free(wanted);
+        return OK;
+    }
+    builder->slices = calloc(count, sizeof(*builder->slices));
+    if (builder->slices != NULL) {
+        choose_slices(builder, wanted);
+    }
+    free(wanted);
+    return builder->slices == NULL ? error_make(ERROR_NO_MEMORY, 0) : OK;
 }
 
 /* ---- what the data path asks ---- */
@@ -451,24 +686,19 @@ static void index_service(struct builder *builder, const struct route_service *s
 }
 
 /* The slot of that name, or the free one where it would go. */
-static uint32_t *find_name(const struct route_services *services, struct bytes namespace,
-                           struct bytes name)
+static struct name_slot *find_name(const struct route_services *services, uint64_t hash,
+                                   struct bytes namespace, struct bytes name)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < name.size; i++) {
-        hash = (hash ^ name.data[i]) * UINT64_C(0x100000001b3);
-    }
-    for (size_t i = 0; i < namespace.size; i++) {
-        hash = (hash ^ namespace.data[i]) * UINT64_C(0x100000001b3);
-    }
-    uint32_t at = (uint32_t)(hash ^ hash >> 32) & services->names_mask;
-    while (services->names[at] != 0) {
-        const struct route_object *object =
-            &services->items[services->names[at] - 1].object->object;
-        if (bytes_equal(object->name, name) && bytes_equal(object->namespace, namespace)) {
-            break;
+    uint32_t tag = (uint32_t)hash;
+    uint32_t at = (uint32_t)(hash >> 32) & services->names_mask;
+    for (; services->names[at].index != 0; at = (at + 1) & services->names_mask) {
+        if (services->names[at].tag == tag) {
+            const struct route_object *object =
+                &services->items[services->names[at].index - 1].object->object;
+            if (bytes_equal(object->name, name) && bytes_equal(object->namespace, namespace)) {
+                break;
+            }
         }
-        at = (at + 1) & services->names_mask;
     }
     return &services->names[at];
 }
@@ -486,8 +716,12 @@ static struct error build_names(struct builder *builder)
         return error_make(ERROR_NO_MEMORY, 0);
     }
     for (uint32_t i = 0; i < services->count; i++) {
-        const struct route_object *object = &services->items[i].object->object;
-        *find_name(services, object->namespace, object->name) = i + 1;
+        uint64_t hash = builder->objects->names[services->backgrounds[i].place];
+        uint32_t at = (uint32_t)(hash >> 32) & services->names_mask;
+        while (services->names[at].index != 0) { /* no name is there twice */
+            at = (at + 1) & services->names_mask;
+        }
+        services->names[at] = (struct name_slot){.tag = (uint32_t)hash, .index = i + 1};
     }
     return OK;
 }
@@ -515,23 +749,58 @@ static struct error build_index(struct builder *builder)
     return OK;
 }
 
-struct error route_services_build(const struct route_object *const *objects, uint32_t objects_count,
-                                  struct arena *arena, struct route_diagnostics *diagnostics,
-                                  struct route_services **ret_services)
+static struct error build(struct builder *builder)
 {
-    struct builder builder = {.arena = arena, .diagnostics = diagnostics};
-    builder.services = arena_alloc_zero(arena, 1, sizeof(*builder.services));
+    TRY(collect_services(builder));
+    TRY(collect_slices(builder));
+    for (uint32_t i = 0; i < builder->services->count; i++) {
+        TRY(make_service(builder, i));
+    }
+    TRY(build_names(builder));
+    return build_index(builder);
+}
+
+FALLIBLE route_services_update(const struct route_services_load *load, struct arena *arena,
+                               struct route_diagnostics *diagnostics,
+                               struct route_services **ret_services)
+{
+    struct builder builder = {
+        .objects = load->objects,
+        .previous = load->previous,
+        .changes = load->changes,
+        .arena = arena,
+        .diagnostics = diagnostics,
+        .services = arena_alloc_zero(arena, 1, sizeof(*builder.services)),
+    };
     if (builder.services == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    TRY(collect(&builder, objects, objects_count));
-    for (uint32_t i = 0; i < builder.services->count; i++) {
-        TRY(build_service(&builder, &builder.services->items[i]));
+    struct error error = build(&builder);
+    free(builder.befores);
+    free(builder.slices);
+    if (!error_is(error)) {
+        *ret_services = builder.services;
     }
-    TRY(build_names(&builder));
-    TRY(build_index(&builder));
-    *ret_services = builder.services;
-    return OK;
+    return error;
+}
+
+FALLIBLE route_services_build(const struct route_object *const *objects, uint32_t objects_count,
+                              struct arena *arena, struct route_diagnostics *diagnostics,
+                              struct route_services **ret_services)
+{
+    struct route_objects set;
+    struct route_changes changes;
+    TRY(route_objects_init(&set, objects_count, arena));
+    for (uint32_t i = 0; i < objects_count; i++) {
+        route_objects_add(
+            &set, objects[i],
+            route_name_hash(objects[i]->kind, objects[i]->namespace, objects[i]->name));
+    }
+    route_changes_init(&changes, true);
+    struct route_services_load load = {.objects = &set, .changes = &changes};
+    struct error error = route_services_update(&load, arena, diagnostics, ret_services);
+    route_changes_finish(&changes);
+    return error;
 }
 
 const struct route_port *route_services_find_address(const struct route_services *services,
@@ -552,7 +821,8 @@ const struct route_service *route_services_find_ip(const struct route_services *
 const struct route_service *route_services_find(const struct route_services *services,
                                                 struct bytes namespace, struct bytes name)
 {
-    uint32_t found = *find_name(services, namespace, name);
+    uint64_t hash = route_name_hash(ROUTE_KIND_SERVICE, namespace, name);
+    uint32_t found = find_name(services, hash, namespace, name)->index;
     return found == 0 ? NULL : &services->items[found - 1];
 }
 
@@ -598,6 +868,18 @@ const struct route_service *route_services_at(const struct route_services *servi
 {
     CHECK(index < services->count);
     return &services->items[index];
+}
+
+bool route_services_is_copied(const struct route_services *services, uint32_t index)
+{
+    CHECK(index < services->count);
+    return services->backgrounds[index].is_copied;
+}
+
+uint32_t route_services_place(const struct route_services *services, uint32_t index)
+{
+    CHECK(index < services->count);
+    return services->backgrounds[index].place;
 }
 
 struct route_service *route_services_edit(struct route_services *services, uint32_t index)

@@ -108,6 +108,9 @@ uint32_t route_services_count(const struct route_services *services);
 const struct route_service *route_services_at(const struct route_services *services,
                                               uint32_t index);
 
+/* What the port's appProtocol, else its name, declares. */
+enum route_protocol route_protocol_declared(const struct route_service_port *port);
+
 /* Is the protocol one whose bytes are not looked into? */
 bool route_protocol_is_opaque(enum route_protocol protocol);
 
@@ -126,6 +129,31 @@ bool route_ip_equal(const struct route_ip *a, const struct route_ip *b);
 FALLIBLE route_services_build(const struct route_object *const *objects, uint32_t objects_count,
                               struct arena *arena, struct route_diagnostics *diagnostics,
                               struct route_services **ret_services);
+
+struct route_objects;
+struct route_changes;
+
+struct route_services_load {
+    const struct route_objects *objects;
+    const struct route_services *previous; /* NULL: none */
+    const struct route_changes *changes;   /* since then, with those that route_attach tells */
+};
+
+/*
+ * The same, on top of the last configuration: a Service none of whose facets has changed is copied
+ * as it was published, with its table (of which no reference is taken) and its ports' rules. The
+ * others have none yet; of these what is made of EndpointSlices is copied when only their routes
+ * have changed. Addresses are given out anew: that is between all Services.
+ */
+FALLIBLE route_services_update(const struct route_services_load *load, struct arena *arena,
+                               struct route_diagnostics *diagnostics,
+                               struct route_services **ret_services);
+
+/* Was the Service copied with its table? */
+bool route_services_is_copied(const struct route_services *services, uint32_t index);
+
+/* The place of the Service among the objects that it was made of. */
+uint32_t route_services_place(const struct route_services *services, uint32_t index);
 
 /* For load.c, between building and publishing: the same Service, writable. */
 struct route_service *route_services_edit(struct route_services *services, uint32_t index);

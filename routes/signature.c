@@ -54,8 +54,8 @@ static void add_source(struct route_signature *signature, const struct route_tab
 {
     for (uint32_t p = 0; p < source->ports_count; p++) {
         const struct route_table_port *port = &source->ports[p];
-        add_word(signature,
-                 (uint64_t)port->port << 32 | (uint64_t)port->kind << 16 | (uint64_t)port->set);
+        add_word(signature, (uint64_t)port->port << 32 | (uint64_t)port->kind << 16 |
+                                (uint64_t)port->set << 8 | (uint64_t)port->is_declared_http);
         add_word(signature, port->routes_count);
         for (uint32_t r = 0; r < port->routes_count; r++) {
             add_route(signature, source->resolver, port->routes[r]);

@@ -41,6 +41,7 @@ struct route_table {
     struct held_regex *regexes;
     struct held_object *objects;
     struct route_signature signature;
+    struct route_table_port *source_ports; /* as many as ports */
     struct bytes namespace;
     struct bytes name;
     struct table_port *ports;
@@ -681,6 +682,30 @@ static bool are_ports_alike(const struct route_table_port *a, const struct route
             memcmp(a->routes, b->routes, a->routes_count * sizeof(const struct route *)) == 0);
 }
 
+/* Remember what the table is compiled from. */
+static struct error keep_source(const struct route_table_source *source, struct route_table *table)
+{
+    table->source_ports =
+        arena_alloc_zero(&table->arena, source->ports_count, sizeof(*table->source_ports));
+    if (table->source_ports == NULL) {
+        return no_memory;
+    }
+    for (uint32_t i = 0; i < source->ports_count; i++) {
+        const struct route_table_port *port = &source->ports[i];
+        const struct route **routes =
+            arena_alloc_zero(&table->arena, port->routes_count, sizeof(const struct route *));
+        if (routes == NULL) {
+            return no_memory;
+        }
+        for (uint32_t r = 0; r < port->routes_count; r++) {
+            routes[r] = port->routes[r];
+        }
+        table->source_ports[i] = *port;
+        table->source_ports[i].routes = routes;
+    }
+    return OK;
+}
+
 static struct error compile_ports(const struct route_table_source *source,
                                   struct route_table *table)
 {
@@ -690,6 +715,7 @@ static struct error compile_ports(const struct route_table_source *source,
     if (table->namespace.data == NULL || table->name.data == NULL || table->ports == NULL) {
         return no_memory;
     }
+    TRY(keep_source(source, table));
     bool can_share = false;
     for (uint32_t i = 0; i < source->ports_count; i++) {
         const struct route_table_port *port = &source->ports[i];
@@ -755,6 +781,13 @@ struct error route_table_compile(const struct route_table_source *source,
         *ret_table = is_shared ? route_table_ref(source->previous) : table;
     }
     return error;
+}
+
+const struct route_table_port *route_table_ports(const struct route_table *table,
+                                                 uint32_t *ret_count)
+{
+    *ret_count = table->ports_count;
+    return table->source_ports;
 }
 
 const struct route_table *route_table_ref(const struct route_table *table)

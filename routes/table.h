@@ -116,6 +116,7 @@ struct route_table_port {
     uint16_t port;
     enum route_kind kind;
     enum route_set set;
+    bool is_declared_http; /* named by an HTTPRoute or GRPCRoute: it counts as declared HTTP */
     const struct route *const *routes; /* accepted ones; any order */
     uint32_t routes_count;
 };
@@ -138,7 +139,7 @@ struct route_table_source {
     uint32_t ports_count;
     const struct route_table_resolver *resolver;
     const struct route_table *previous; /* of the Service; NULL: none */
-    uint32_t fail_after; /* test hook: see arena_fail_after; 0 otherwise */
+    uint32_t fail_after;                /* test hook: see arena_fail_after; 0 otherwise */
 };
 
 /*
@@ -156,6 +157,10 @@ bool route_rule_is_usable(const struct route_rule *rule, struct route_regex_faul
  */
 FALLIBLE route_table_compile(const struct route_table_source *source,
                              const struct route_table **ret_table);
+
+/* What it was compiled from. */
+const struct route_table_port *route_table_ports(const struct route_table *table,
+                                                 uint32_t *ret_count);
 
 /* Any thread. The last unref frees the table and lets its objects go. */
 const struct route_table *route_table_ref(const struct route_table *table);

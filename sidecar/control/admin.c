@@ -183,16 +183,12 @@ static void get_status(const struct admin_call *admin, const struct message_head
 
 /* ---- /config, /routes ---- */
 
-static struct json *json_conditions(const struct route_config *config,
-                                    const struct route_object *object)
+static struct json *json_conditions(const struct route_config *config, uint32_t place)
 {
     struct json *list = json_new_array();
     uint32_t count = 0;
-    const struct route_condition *conditions = route_config_conditions(config, &count);
+    const struct route_condition *conditions = route_config_conditions(config, place, &count);
     for (uint32_t i = 0; i < count; i++) {
-        if (conditions[i].object != object) {
-            continue;
-        }
         struct json *row = json_new_object();
         json_put(row, "parent", json_new_string(conditions[i].parent));
         json_put(row, "type", json_new_text(conditions[i].type));
@@ -218,7 +214,7 @@ static void get_config(const struct admin_call *admin, const struct message_head
         json_put(row, "name", json_new_string(objects[i]->name));
         json_put(row, "file", json_new_text(objects[i]->position.file));
         json_put(row, "line", json_new_number(objects[i]->position.line));
-        json_put(row, "conditions", json_conditions(config, objects[i]));
+        json_put(row, "conditions", json_conditions(config, i));
         json_push(list, row);
     }
     admin_reply(admin, 200, list);
