@@ -35,6 +35,7 @@ void route_changes_finish(struct route_changes *changes);
 /* Add a name. Without memory: all. */
 void route_changes_add(struct route_changes *changes, uint64_t name);
 
+/* Is the name one of them? */
 bool route_changes_has(const struct route_changes *changes, uint64_t name);
 
 /*
