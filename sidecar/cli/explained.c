@@ -210,16 +210,25 @@ static bool is_note(const struct route_condition *condition, const struct route_
 static struct error find_notes(const struct route_config *config, const struct route_port *port,
                                struct arena *arena, struct explained *explained)
 {
+    uint32_t places = 0;
+    uint32_t most = 0;
     uint32_t count = 0;
-    const struct route_condition *conditions = route_config_conditions(config, &count);
+    (void)route_config_objects(config, &places);
+    for (uint32_t place = 0; place < places; place++) {
+        (void)route_config_conditions(config, place, &count);
+        most += count;
+    }
     const struct route_condition **notes =
-        arena_alloc_zero(arena, count, sizeof(const struct route_condition *));
+        arena_alloc_zero(arena, most, sizeof(const struct route_condition *));
     if (notes == NULL) {
         return no_memory;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (is_note(&conditions[i], port)) {
-            notes[explained->notes_count++] = &conditions[i];
+    for (uint32_t place = 0; place < places; place++) {
+        const struct route_condition *conditions = route_config_conditions(config, place, &count);
+        for (uint32_t i = 0; i < count; i++) {
+            if (is_note(&conditions[i], port)) {
+                notes[explained->notes_count++] = &conditions[i];
+            }
         }
     }
     explained->notes = notes;
