@@ -97,7 +97,7 @@ static void check_ports(struct route_decoder *decoder, const struct route_node *
     uint32_t count =
         service->ports_count < PORTS_COMPARED_MAX ? service->ports_count : PORTS_COMPARED_MAX;
     const struct route_node *item = list == NULL ? NULL : list->first;
-    for (uint32_t i = 0; i < count; i++, item = item->next) {
+    for (uint32_t i = 0; i < count && item != NULL; i++, item = item->next) {
         const struct route_service_port *a = &service->ports[i];
         for (uint32_t j = 0; j < i; j++) {
             const struct route_service_port *b = &service->ports[j];

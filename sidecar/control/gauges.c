@@ -99,7 +99,8 @@ uint32_t gauges_collect(const struct control *control, struct stats_gauge *ret_g
               : control->interception == CONTROL_INTERCEPTION_PASSED);
     GAUGE("outrigger_cluster_ip_bypassed", "1 when endpoints are dialled and never a ClusterIP.",
           interception_is_bypassed(control));
-    COUNTER("outrigger_log_lines_dropped_total", "Log lines dropped: a ring was full, or nobody read them.",
+    COUNTER("outrigger_log_lines_dropped_total",
+            "Log lines dropped: a ring was full, or nobody read them.",
             log_output_dropped(control));
     COUNTER("process_cpu_seconds_total", "User and system time.", process_cpu_seconds());
     GAUGE("process_resident_memory_bytes", "Resident memory.", process_status("VmRSS:") * 1024);
