@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "routes/decode_scalar.h"
 
 enum {
     PATH_BYTES_MAX = 256,
-    MESSAGE_BYTES_MAX = 768,
     /* What an object is likely to need in its arena: measured, most have room to spare. */
     OBJECT_BYTES_FIXED = 176,
     OBJECT_BYTES_PER_NODE = 32,
@@ -42,9 +42,9 @@ static void print_path(const struct route_decoder *decoder, char *out, size_t si
     }
 }
 
-static void report(struct route_decoder *decoder, enum route_severity severity,
-                   struct route_position position, const char *code, const char *suggestion,
-                   const char *message)
+void route_decode_report(struct route_decoder *decoder, enum route_severity severity,
+                         struct route_position position, const char *code, const char *suggestion,
+                         const char *message)
 {
     char path[PATH_BYTES_MAX];
     print_path(decoder, path, sizeof(path));
@@ -58,7 +58,7 @@ static void report(struct route_decoder *decoder, enum route_severity severity,
 void route_decode_fail(struct route_decoder *decoder, const struct route_node *node,
                        const char *code, const char *format, ...)
 {
-    char message[MESSAGE_BYTES_MAX];
+    char message[ROUTE_DECODE_MESSAGE_BYTES_MAX];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof(message), format, arguments);
@@ -67,19 +67,19 @@ void route_decode_fail(struct route_decoder *decoder, const struct route_node *n
     if (node != NULL) {
         position = route_decode_place(decoder, node);
     }
-    report(decoder, ROUTE_SEVERITY_ERROR, position, code, NULL, message);
+    route_decode_report(decoder, ROUTE_SEVERITY_ERROR, position, code, NULL, message);
 }
 
 void route_decode_warn(struct route_decoder *decoder, const struct route_node *node,
                        const char *code, const char *suggestion, const char *format, ...)
 {
-    char message[MESSAGE_BYTES_MAX];
+    char message[ROUTE_DECODE_MESSAGE_BYTES_MAX];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
-    report(decoder, ROUTE_SEVERITY_WARNING, route_decode_place(decoder, node), code, suggestion,
-           message);
+    route_decode_report(decoder, ROUTE_SEVERITY_WARNING, route_decode_place(decoder, node), code,
+                        suggestion, message);
 }
 
 void *route_decode_alloc(struct route_decoder *decoder, size_t count, size_t size)
@@ -92,315 +92,12 @@ void *route_decode_alloc(struct route_decoder *decoder, size_t count, size_t siz
 }
 
 /* The text of a scalar for a message; collections by what they are. */
-static const char *describe(const struct route_node *node)
+const char *route_decode_describe(const struct route_node *node)
 {
     if (node->type == ROUTE_NODE_SEQUENCE) {
         return "a list";
     }
     return node->type == ROUTE_NODE_MAPPING ? "a mapping" : node->text;
-}
-
-/* ---- Scalars ---- */
-
-/* Where a value goes: sizes are checked against the table's width. */
-static void write_number(void *out, const struct route_field *field, uint64_t value)
-{
-    switch (field->width) {
-    case 1:
-        *(uint8_t *)out = (uint8_t)value;
-        break;
-    case 2:
-        *(uint16_t *)out = (uint16_t)value;
-        break;
-    case 4:
-        *(uint32_t *)out = (uint32_t)value;
-        break;
-    case 8:
-        *(uint64_t *)out = value;
-        break;
-    default:
-        CHECK(field->width == 0); /* a field that is only checked */
-        break;
-    }
-}
-
-/* Would YAML take this plain scalar for a number, a truth value or null, so that an API server
- * would see no text? */
-static bool is_other_than_text(struct bytes text)
-{
-    static const char *const words[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (bytes_is(text, words[i])) {
-            return true;
-        }
-    }
-    struct bytes digits = text;
-    if (digits.size > 0 && (digits.data[0] == '-' || digits.data[0] == '+')) {
-        digits = bytes_skip(digits, 1);
-    }
-    bool has_digit = false;
-    bool has_dot = false;
-    for (size_t i = 0; i < digits.size; i++) {
-        uint8_t byte = digits.data[i];
-        if (byte >= '0' && byte <= '9') {
-            has_digit = true;
-        } else if (byte == '.' && !has_dot) {
-            has_dot = true;
-        } else if ((byte == 'e' || byte == 'E') && has_digit && i + 1 < digits.size) {
-            size_t sign = digits.data[i + 1] == '-' || digits.data[i + 1] == '+';
-            uint64_t exponent = 0;
-            return !error_is(
-                bytes_parse_decimal(bytes_skip(digits, i + 1 + sign), UINT64_MAX, &exponent));
-        } else {
-            return false;
-        }
-    }
-    return has_digit;
-}
-
-/* What YAML 1.1 takes for a truth value and we, with YAML 1.2, for text. */
-static bool is_old_truth_value(struct bytes text)
-{
-    static const char *const words[] = {"yes", "no", "on", "off"};
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (bytes_equal_nocase(text, bytes_from_string(words[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The text of `node`, or an error and {NULL, 0}. */
-static struct bytes read_text(struct route_decoder *decoder, const struct route_node *node)
-{
-    if (node->type != ROUTE_NODE_SCALAR) {
-        route_decode_fail(decoder, node, "wrong-type", "must be text, not %s", describe(node));
-        return (struct bytes){0};
-    }
-    struct bytes text = route_node_text(node);
-    if (node->is_plain && (is_other_than_text(text) || route_node_is_null(node))) {
-        route_decode_fail(decoder, node, "wrong-type", "must be text: write \"%s\" in quotes",
-                          node->text);
-        return (struct bytes){0};
-    }
-    if (node->is_plain && is_old_truth_value(text)) {
-        route_decode_warn(decoder, node, "truth-value", NULL,
-                          "kubectl takes a plain %s for a truth value; write it in quotes",
-                          node->text);
-    }
-    return text;
-}
-
-/* An API server counts characters, not bytes. */
-static int64_t count_characters(struct bytes text)
-{
-    int64_t count = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        count += (text.data[i] & 0xc0) != 0x80;
-    }
-    return count;
-}
-
-static void check_length(struct route_decoder *decoder, const struct route_node *node,
-                         struct bytes text, int64_t min, int64_t max)
-{
-    if ((int64_t)text.size < min) {
-        route_decode_fail(decoder, node, "too-short", "must not be empty");
-    } else if (max > 0 && count_characters(text) > max) {
-        route_decode_fail(decoder, node, "too-long",
-                          "must be at most %lld characters long, not %lld", (long long)max,
-                          (long long)count_characters(text));
-    }
-}
-
-/* What was probably meant by a word that is not known. */
-struct guess {
-    struct bytes word;
-    const char *nearest; /* by mistakes of typing */
-    uint32_t best;
-    const char *longer; /* that the word is short for */
-    uint32_t longer_count;
-};
-
-static void consider(struct guess *guess, const char *candidate)
-{
-    struct bytes text = bytes_from_string(candidate);
-    if (route_text_is_nearer(guess->word, text, &guess->best)) {
-        guess->nearest = candidate;
-    }
-    if (route_text_is_short_for(guess->word, text)) {
-        guess->longer = candidate;
-        guess->longer_count++;
-    }
-}
-
-static const char *best_guess(const struct guess *guess)
-{
-    if (guess->nearest != NULL) {
-        return guess->nearest;
-    }
-    return guess->longer_count == 1 ? guess->longer : NULL;
-}
-
-/* The one of `words` that was probably meant by `text`, or NULL. */
-static const char *nearest_word(const struct route_word *words, struct bytes text)
-{
-    struct guess guess = {.word = text, .best = ROUTE_TEXT_FAR};
-    for (; words->word != NULL; words++) {
-        consider(&guess, words->word);
-    }
-    return best_guess(&guess);
-}
-
-/* All words, for a message: "A, B or C". */
-static void list_words(const struct route_word *words, char *out, size_t size)
-{
-    size_t used = 0;
-    out[0] = '\0';
-    for (const struct route_word *word = words; word->word != NULL && used < size; word++) {
-        const char *before = word == words ? "" : word[1].word == NULL ? " or " : ", ";
-        int written = snprintf(out + used, size - used, "%s%s", before, word->word);
-        used += written < 0 ? size : (size_t)written;
-    }
-}
-
-/* A word of the table; NULL, with a diagnostic, when it is not one of them. */
-static const struct route_word *read_word(struct route_decoder *decoder,
-                                          const struct route_node *node,
-                                          const struct route_word *words)
-{
-    struct bytes text = route_node_text(node);
-    for (const struct route_word *word = words; word->word != NULL; word++) {
-        if (bytes_is(text, word->word)) {
-            return word;
-        }
-    }
-    char known[PATH_BYTES_MAX];
-    list_words(words, known, sizeof(known));
-    char message[MESSAGE_BYTES_MAX];
-    snprintf(message, sizeof(message), "%s is not supported; known: %s", describe(node), known);
-    enum route_severity severity =
-        decoder->schema->is_strict ? ROUTE_SEVERITY_ERROR : ROUTE_SEVERITY_WARNING;
-    report(decoder, severity, route_decode_place(decoder, node), "unsupported-value",
-           nearest_word(words, text), message);
-    if (decoder->unsupported == ROUTE_SUPPORTED) {
-        decoder->unsupported = ROUTE_UNSUPPORTED_VALUE;
-    }
-    return NULL;
-}
-
-/* Check `text` by the field and copy it; {NULL, 0} when it was refused. */
-static struct bytes take_text(struct route_decoder *decoder, const struct route_field *field,
-                              const struct route_node *node, int64_t min, int64_t max)
-{
-    struct bytes text = read_text(decoder, node);
-    if (text.data == NULL) {
-        return text;
-    }
-    if (field->words != NULL) {
-        (void)read_word(decoder, node, field->words);
-    }
-    check_length(decoder, node, text, min, max);
-    bool is_length_right = (int64_t)text.size >= min && (max == 0 || count_characters(text) <= max);
-    if (is_length_right && !route_text_has_form(text, field->form)) {
-        route_decode_fail(decoder, node, "invalid-value", "must be %s, not \"%s\"",
-                          route_text_form_name(field->form), node->text);
-    }
-    struct bytes copy = arena_copy(decoder->arena, text);
-    if (copy.data == NULL) {
-        decoder->is_out_of_memory = true;
-    }
-    return copy;
-}
-
-/* Whole decimal numbers only: no sign but for a clear message, no 0x50, no 1e3. */
-static bool read_number(struct route_decoder *decoder, const struct route_node *node, int64_t min,
-                        int64_t max, uint64_t *ret_value)
-{
-    struct bytes text = route_node_text(node);
-    if (node->type != ROUTE_NODE_SCALAR || !node->is_plain) {
-        route_decode_fail(decoder, node, "wrong-type", "must be a whole number, not %s",
-                          node->type == ROUTE_NODE_SCALAR ? "text in quotes" : describe(node));
-        return false;
-    }
-    bool is_negative = text.size > 1 && text.data[0] == '-';
-    struct bytes digits = is_negative ? bytes_skip(text, 1) : text;
-    uint64_t value = 0;
-    struct error error = bytes_parse_decimal(digits, INT64_MAX, &value);
-    if (error.code == ERROR_SYNTAX) {
-        route_decode_fail(decoder, node, "wrong-type", "must be a whole number, not %s",
-                          node->text);
-        return false;
-    }
-    if (digits.size > 1 && digits.data[0] == '0') {
-        /* To kubectl 010 is eight, to JSON it is nothing at all. */
-        route_decode_fail(decoder, node, "wrong-type",
-                          "must be a whole number without leading zeros, not %s", node->text);
-        return false;
-    }
-    bool is_too_big = max > 0 && (int64_t)value > max;
-    if (error_is(error) || (is_negative && value > 0) || (int64_t)value < min || is_too_big) {
-        route_decode_fail(decoder, node, "out-of-range", "must be %lld to %lld, not %s",
-                          (long long)min, (long long)max, node->text);
-        return false;
-    }
-    *ret_value = value;
-    return true;
-}
-
-static void decode_int(struct route_decoder *decoder, const struct route_field *field,
-                       const struct route_node *node, void *out)
-{
-    uint64_t value = 0;
-    if (field->words == NULL) {
-        if (read_number(decoder, node, field->min, field->max, &value)) {
-            write_number(out, field, value);
-        }
-        return;
-    }
-    if (!read_number(decoder, node, 0, INT32_MAX, &value)) {
-        return;
-    }
-    const struct route_word *word = read_word(decoder, node, field->words);
-    write_number(out, field, word == NULL ? 0 : word->value);
-}
-
-static void decode_enum(struct route_decoder *decoder, const struct route_field *field,
-                        const struct route_node *node, void *out)
-{
-    if (read_text(decoder, node).data == NULL) {
-        return;
-    }
-    const struct route_word *word = read_word(decoder, node, field->words);
-    write_number(out, field, word == NULL ? 0 : word->value);
-}
-
-static void decode_bool(struct route_decoder *decoder, const struct route_node *node, void *out)
-{
-    struct bytes text = route_node_text(node);
-    bool is_true = bytes_equal_nocase(text, BYTES("true"));
-    if (node->type != ROUTE_NODE_SCALAR || !node->is_plain ||
-        (!is_true && !bytes_equal_nocase(text, BYTES("false")))) {
-        route_decode_fail(decoder, node, "wrong-type", "must be true or false, not %s",
-                          describe(node));
-        return;
-    }
-    *(bool *)out = is_true;
-}
-
-static void decode_duration(struct route_decoder *decoder, const struct route_node *node, void *out)
-{
-    struct bytes text = read_text(decoder, node);
-    int64_t value_ms = ROUTE_DURATION_ABSENT;
-    if (text.data == NULL) {
-        return;
-    }
-    if (error_is(route_duration_parse(text, &value_ms))) {
-        route_decode_fail(decoder, node, "invalid-value",
-                          "must be a duration such as 300ms, 10s or 1m30s, not \"%s\"", node->text);
-        return;
-    }
-    *(int64_t *)out = value_ms;
 }
 
 /* ---- Lists of scalars ---- */
@@ -410,7 +107,8 @@ static bool check_list(struct route_decoder *decoder, const struct route_field *
                        const struct route_node *node)
 {
     if (node->type != ROUTE_NODE_SEQUENCE) {
-        route_decode_fail(decoder, node, "wrong-type", "must be a list, not %s", describe(node));
+        route_decode_fail(decoder, node, "wrong-type", "must be a list, not %s",
+                          route_decode_describe(node));
         return false;
     }
     if (node->count < field->min) {
@@ -473,7 +171,8 @@ static void decode_strings(struct route_decoder *decoder, const struct route_fie
     uint32_t count = 0;
     for (const struct route_node *item = node->first; item != NULL; item = item->next) {
         push(decoder, NULL, count);
-        items[count++] = take_text(decoder, field, item, field->item_min, field->item_max);
+        items[count++] =
+            route_decode_take_text(decoder, field, item, field->item_min, field->item_max);
         pop(decoder);
     }
     if (field->is_set) {
@@ -496,8 +195,8 @@ static void decode_ints(struct route_decoder *decoder, const struct route_field 
     for (const struct route_node *item = node->first; item != NULL; item = item->next) {
         uint64_t value = 0;
         push(decoder, NULL, count);
-        if (read_number(decoder, item, field->item_min, field->item_max, &value)) {
-            write_number(items + (size_t)count * field->width, field, value);
+        if (route_decode_read_number(decoder, item, field->item_min, field->item_max, &value)) {
+            route_decode_write_number(items + (size_t)count * field->width, field, value);
         }
         pop(decoder);
         count++;
@@ -512,7 +211,8 @@ static void decode_map(struct route_decoder *decoder, const struct route_field *
                        const struct route_node *node, void *object)
 {
     if (node->type != ROUTE_NODE_MAPPING) {
-        route_decode_fail(decoder, node, "wrong-type", "must be a mapping, not %s", describe(node));
+        route_decode_fail(decoder, node, "wrong-type", "must be a mapping, not %s",
+                          route_decode_describe(node));
         return;
     }
     struct route_label *labels = route_decode_alloc(decoder, node->count, sizeof(*labels));
@@ -526,7 +226,7 @@ static void decode_map(struct route_decoder *decoder, const struct route_field *
         label->key = arena_copy(decoder->arena, bytes_make(item->key, item->key_bytes));
         decoder->is_out_of_memory = decoder->is_out_of_memory || label->key.data == NULL;
         if (field->type == ROUTE_FIELD_MAP) {
-            label->value = take_text(decoder, field, item, 0, 0);
+            label->value = route_decode_take_text(decoder, field, item, 0, 0);
         }
         pop(decoder);
     }
@@ -595,7 +295,7 @@ static void decode_pointer(struct route_decoder *decoder, const struct route_fie
 static void decode_string(struct route_decoder *decoder, const struct route_field *field,
                           const struct route_node *node, void *out)
 {
-    struct bytes text = take_text(decoder, field, node, field->min, field->max);
+    struct bytes text = route_decode_take_text(decoder, field, node, field->min, field->max);
     if (field->width != 0) { /* 0: only checked */
         memcpy(out, &text, sizeof(text));
     }
@@ -610,16 +310,16 @@ static void decode_field(struct route_decoder *decoder, const struct route_field
         decode_string(decoder, field, node, out);
         break;
     case ROUTE_FIELD_ENUM:
-        decode_enum(decoder, field, node, out);
+        route_decode_enum(decoder, field, node, out);
         break;
     case ROUTE_FIELD_INT:
-        decode_int(decoder, field, node, out);
+        route_decode_int(decoder, field, node, out);
         break;
     case ROUTE_FIELD_BOOL:
-        decode_bool(decoder, node, out);
+        route_decode_bool(decoder, node, out);
         break;
     case ROUTE_FIELD_DURATION:
-        decode_duration(decoder, node, out);
+        route_decode_duration(decoder, node, out);
         break;
     case ROUTE_FIELD_INLINE:
         decode_struct(decoder, field->of, node, out);
@@ -658,13 +358,13 @@ static void write_default(const struct route_field *field, void *out)
     case ROUTE_FIELD_ENUM:
         for (const struct route_word *word = field->words; word->word != NULL; word++) {
             if (bytes_is(text, word->word)) {
-                write_number(out, field, word->value);
+                route_decode_write_number(out, field, word->value);
             }
         }
         break;
     case ROUTE_FIELD_INT:
         CHECK(!error_is(bytes_parse_decimal(text, UINT32_MAX, &number)));
-        write_number(out, field, number);
+        route_decode_write_number(out, field, number);
         break;
     case ROUTE_FIELD_DURATION:
         CHECK(!error_is(route_duration_parse(text, (int64_t *)out)));
@@ -702,16 +402,18 @@ static void write_absent(const struct route_field *field, void *object)
 static void report_unknown(struct route_decoder *decoder, const struct route_type *type,
                            const struct route_node *node)
 {
-    struct guess guess = {.word = bytes_make(node->key, node->key_bytes), .best = ROUTE_TEXT_FAR};
+    struct route_guess guess = {.word = bytes_make(node->key, node->key_bytes),
+                                .best = ROUTE_TEXT_FAR};
     for (uint16_t i = 0; i < type->fields_count; i++) {
-        consider(&guess, type->fields[i].name);
+        route_guess_consider(&guess, type->fields[i].name);
     }
-    char message[MESSAGE_BYTES_MAX];
+    char message[ROUTE_DECODE_MESSAGE_BYTES_MAX];
     snprintf(message, sizeof(message), "unknown field \"%s\"", node->key);
     struct route_position position = {decoder->object->position.file, node->key_line,
                                       node->key_column};
-    report(decoder, decoder->schema->is_strict ? ROUTE_SEVERITY_ERROR : ROUTE_SEVERITY_WARNING,
-           position, "unknown-field", best_guess(&guess), message);
+    route_decode_report(decoder,
+                        decoder->schema->is_strict ? ROUTE_SEVERITY_ERROR : ROUTE_SEVERITY_WARNING,
+                        position, "unknown-field", route_guess_best(&guess), message);
 }
 
 static const struct route_field *find_field(const struct route_type *type,
@@ -758,7 +460,8 @@ static void decode_struct(struct route_decoder *decoder, const struct route_type
         write_absent(&type->fields[i], object);
     }
     if (node->type != ROUTE_NODE_MAPPING) {
-        route_decode_fail(decoder, node, "wrong-type", "must be a mapping, not %s", describe(node));
+        route_decode_fail(decoder, node, "wrong-type", "must be a mapping, not %s",
+                          route_decode_describe(node));
         return;
     }
     uint32_t errors_before = decoder->errors_count;
@@ -813,7 +516,7 @@ static void decode_namespace(struct route_decoder *decoder, const struct route_n
         return;
     }
     push(decoder, "namespace", 0);
-    object->namespace = take_text(decoder, &field, node, 1, 63);
+    object->namespace = route_decode_take_text(decoder, &field, node, 1, 63);
     pop(decoder);
 }
 
@@ -825,7 +528,8 @@ static void check_map(struct route_decoder *decoder, const struct route_node *ma
         return;
     }
     if (map->type != ROUTE_NODE_MAPPING) {
-        route_decode_fail(decoder, map, "wrong-type", "must be a mapping, not %s", describe(map));
+        route_decode_fail(decoder, map, "wrong-type", "must be a mapping, not %s",
+                          route_decode_describe(map));
         return;
     }
     for (const struct route_node *item = map->first; item != NULL; item = item->next) {
@@ -835,7 +539,8 @@ static void check_map(struct route_decoder *decoder, const struct route_node *ma
             route_decode_fail(decoder, item, "invalid-value", "the key must be %s",
                               route_text_form_name(ROUTE_TEXT_QUALIFIED));
         }
-        struct bytes text = route_node_is_null(item) ? (struct bytes){0} : read_text(decoder, item);
+        struct bytes text =
+            route_node_is_null(item) ? (struct bytes){0} : route_decode_read_text(decoder, item);
         if (text.data != NULL && !route_text_has_form(text, form)) {
             route_decode_fail(decoder, item, "invalid-value", "must be %s, not \"%s\"",
                               route_text_form_name(form), item->text);
@@ -894,7 +599,7 @@ static void decode_metadata(struct route_decoder *decoder, const struct route_no
     } else {
         object->name_position = route_decode_place(decoder, name);
         push(decoder, "name", 0);
-        object->name = take_text(decoder, &field, name, 1, is_label ? 63 : 253);
+        object->name = route_decode_take_text(decoder, &field, name, 1, is_label ? 63 : 253);
         pop(decoder);
     }
     pop(decoder);
