@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import struct
@@ -10,6 +11,7 @@ import time
 import pytest
 
 import servers
+from http_peers import Raw, Web, read_response, request
 from objects import endpoint_slice, port, service
 
 VIP, GREEDY_VIP = "10.96.0.10", "10.96.0.11"
@@ -194,6 +196,43 @@ def test_out_of_descriptors_it_serves_again_when_they_are_back(world, mesh):
             with servers.connect(world.node, "10.1.0.2", 8080) as client:
                 client.sendall(b"in")
                 assert servers.read_exactly(client, 2) == b"in"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_idle_connections_make_room_when_descriptors_run_out(serving, listen, host, workers):
+    """As many clients as the limit is good for, of a Service where connections are not shared, while as many connections idle: the
+    oldest of these go, no client notices."""
+    limit, clients = 64, 18
+    web, tcp = serving(Web), serving(servers.Echo)
+    echo_port = servers.free_port(host)
+    proxy = listen(
+        service("web", "10.96.0.20", [port(80, "http", "http")]), endpoint_slice("web", ["127.0.0.1"], web.port, "http"),
+        service("db", "10.96.0.21", [port(5432, "tcp", "tcp")]), endpoint_slice("db", ["127.0.0.1"], tcp.port, "tcp"),
+        options=["--pool-idle-timeout", "60s", "--listen", f"{echo_port}=db.shop:5432"], workers=workers,
+        limits={resource.RLIMIT_NOFILE: limit})
+
+    def descriptors():
+        return len(os.listdir(f"/proc/{proxy.process.pid}/fd"))
+
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(Raw(host, "127.0.0.1", proxy.port)) for _ in range(clients)]
+        for client in made:
+            client.send(request("/?delay=0.5"))
+        for client in made:
+            assert read_response(client.reader).status == 200
+    assert len(web.connections) == clients
+    servers.wait_until(lambda: proxy.metric("outrigger_connections_active", direction="outbound") == 0, "the clients are gone")
+    assert descriptors() + 2 * clients > limit
+    with contextlib.ExitStack() as stack:
+        for number in range(clients):
+            client = stack.enter_context(servers.connect(host, "127.0.0.1", echo_port))
+            began = time.monotonic()
+            client.sendall(b"ping")
+            assert servers.read_exactly(client, 4) == b"ping", number
+            assert time.monotonic() - began < servers.DEADLINE / 10, number
+        assert descriptors() > limit - 3
+        servers.wait_until(lambda: 0 < len(web.connections) < clients, "no more went than had to")
+    assert not [line for line in proxy.wait_access_lines(2 * clients) if line["cause"] != "none"]
 
 
 @pytest.mark.slow

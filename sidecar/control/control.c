@@ -260,6 +260,11 @@ static void stop_workers(struct control *control)
     for (uint32_t i = 0; i < control->workers_count; i++) {
         if (control->workers[i] != NULL) {
             worker_join(control->workers[i]);
+        }
+    }
+    for (uint32_t i = 0; i < control->workers_count; i++) {
+        if (control->workers[i] != NULL) {
+            worker_free(control->workers[i]);
             control->workers[i] = NULL;
         }
     }

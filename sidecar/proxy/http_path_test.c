@@ -678,6 +678,73 @@ TEST_EACH_SEED(http_path, survives_want_of_memory_at_every_allocation)
     }
 }
 
+/* Another client dials a pod itself and asks it at once. */
+static void ask_pod(struct stage *stage, struct party *client, const char *pod)
+{
+    party_forget(client);
+    party_say(stage_dial_original(stage, LISTENER_OUTBOUND, pod, client), GET);
+}
+
+TEST_EACH_SEED(http_path, gives_idle_connections_up_when_descriptors_ran_out)
+{
+    static const struct world_config two = {.port_name = "http", .pods = 2, .has_slices = true};
+    struct stage *stage = stage_begin(seed, &two, &party_answers, HELLO);
+    struct party *clients[] = {&stage->client, &stage->servers[2], &stage->servers[3]};
+    stage_serve(stage, 1, &party_answers, HELLO);
+    io_fake_faults_of(stage->world.io)->descriptors_max = 4;
+    /* Two clients and their two pooled connections are all that there may be. */
+    ask_pod(stage, clients[0], "10.0.0.1:8080");
+    stage_settle(stage);
+    ask_pod(stage, clients[1], "10.0.0.2:8080");
+    stage_settle(stage);
+    EXPECT_TEXT(clients[0], "hello");
+    EXPECT_TEXT(clients[1], "hello");
+    cr_assert_eq(stage->world.worker->pool.count, 2);
+    /* The third one takes a descriptor to be accepted, and another one to be answered. */
+    ask_pod(stage, clients[2], "10.0.0.1:8080");
+    stage_settle(stage);
+    EXPECT_TEXT(clients[2], "hello");
+    cr_assert_eq(stage->servers[0].connected, 2, "the oldest goes first");
+    cr_assert(stage->servers[1].has_ended);
+    cr_assert_null(strstr(world_log(&stage->world), "limit_connections"));
+    stage_end(stage);
+}
+
+TEST_EACH_SEED(http_path, answers_503_when_no_descriptor_can_be_spared)
+{
+    struct stage *stage = stage_begin(seed, &plain, &party_answers, HELLO);
+    io_fake_faults_of(stage->world.io)->descriptors_max = 1;
+    struct io_fake_peer *peer = stage_dial(stage, &stage->client);
+    stage_say(stage, peer, GET);
+    EXPECT_TEXT(&stage->client, "503");
+    io_fake_faults_of(stage->world.io)->descriptors_max = 0;
+    party_forget(&stage->client);
+    stage_say(stage, peer, GET);
+    EXPECT_TEXT(&stage->client, "hello");
+    stage_end(stage);
+}
+
+TEST_EACH_SEED(http_path, forgets_a_client_that_leaves_while_descriptors_are_short)
+{
+    static const struct world_config two = {.port_name = "http", .pods = 2, .has_slices = true};
+    struct stage *stage = stage_begin(seed, &two, &party_answers, HELLO);
+    struct shortage *shortage = &stage->world.worker->shortage;
+    stage_serve(stage, 1, &party_answers, HELLO);
+    io_fake_faults_of(stage->world.io)->descriptors_max = 3;
+    ask_pod(stage, &stage->client, "10.0.0.1:8080");
+    stage_settle(stage);
+    ask_pod(stage, &stage->servers[2], "10.0.0.2:8080");
+    for (int i = 0; i < 10000 && shortage->waiting_count == 0; i++) {
+        cr_assert_not(error_is(io_turn(stage->world.io, CLOCK_NEVER)));
+    }
+    cr_assert_eq(shortage->waiting_count, 1, "seed %lu", (unsigned long)seed);
+    io_fake_reset(stage->servers[2].peer);
+    stage_settle(stage);
+    cr_assert_eq(shortage->waiting_count, 0);
+    cr_assert_eq(shortage->leaving_count, 0);
+    stage_end(stage);
+}
+
 TEST_EACH_SEED(http_path, refuses_new_work_at_its_bounds_and_goes_on)
 {
     for (int which = 0; which < 2; which++) {

@@ -13,6 +13,7 @@
 /* A socket on its way to another worker. From malloc: a slab is one thread's. */
 struct handover {
     struct io_message message;
+    struct worker *from;                  /* borrowed */
     struct worker *to;                    /* borrowed */
     const struct worker_listener *source; /* borrowed, for ever */
     int fd;
@@ -51,6 +52,7 @@ static void on_handover(struct io_message *message)
     struct worker *worker = handover->to;
     const struct worker_listener *source = handover->source;
     int fd = handover->fd;
+    worker->acceptor = handover->from;
     free(handover);
     downstream_accept(worker, source, fd);
 }
@@ -109,10 +111,17 @@ static void on_accept(struct io_listener *accepting, int fd)
         return;
     }
     *handover = (struct handover){.message = {.run = on_handover},
+                                  .from = acceptor,
                                   .to = worker_at(acceptor, index),
                                   .source = listener->source,
                                   .fd = fd};
     io_post(handover->to->io, &handover->message);
+}
+
+static void on_starved(struct io_listener *accepting)
+{
+    const struct listener *listener = LIST_OWNER(accepting, struct listener, accepting);
+    shortage_on_accept_starved(&listener->worker->shortage);
 }
 
 static void on_closed(struct io_listener *accepting)
@@ -139,6 +148,7 @@ FALLIBLE listeners_open(struct worker *worker)
         listener->is_open = true;
         io_listener_open(&listener->accepting, worker->io, listener->source->fd, on_accept,
                          on_closed);
+        listener->accepting.on_starved = on_starved;
     }
     return OK;
 }

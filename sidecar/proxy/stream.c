@@ -43,6 +43,7 @@ static struct stream *take_stream(struct downstream *downstream)
     list_init(&stream->attempt.of_upstream);
     list_init(&stream->open);
     list_init(&stream->of_downstream);
+    list_init(&stream->short_of);
     list_append(&worker->streams, &stream->open);
     list_append(&downstream->streams, &stream->of_downstream);
     worker_count_exchange(worker, 1);
@@ -311,6 +312,7 @@ static enum step finish(struct stream *stream)
         log_stream(stream, now_ns);
     }
     io_timer_stop(worker->io, &stream->timer);
+    shortage_leave(&worker->shortage, stream);
     downstream->active_ns = now_ns;
     list_remove(&stream->of_downstream);
     stream->downstream = NULL;

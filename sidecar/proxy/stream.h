@@ -61,6 +61,7 @@ struct stream {
     struct attempt attempt;
     struct io_task release;
     struct io_timer timer; /* the route's timeouts, where it has some */
+    struct list short_of;  /* waits for a descriptor (upstream/shortage.h) */
 
     enum stream_state state;
     enum cause cause;
@@ -106,6 +107,7 @@ struct stream {
     uint64_t began_ns;
     uint64_t active_ns;
     uint64_t picked_ns;
+    uint64_t short_since_ns; /* 0: there was a descriptor */
     uint64_t connected_ns;
     uint64_t first_byte_ns;
     uint64_t request_deadline_ns; /* of the route; CLOCK_NEVER: none */
@@ -143,6 +145,9 @@ void stream_expire_idle(struct downstream *downstream);
 /* The connection stands, or could not be made. */
 void attempt_on_connected(struct attempt *attempt);
 void attempt_on_connect_failed(struct attempt *attempt, struct error error);
+
+/* It waited for a descriptor (upstream/shortage.h), and there may be one. */
+void attempt_on_descriptor(struct attempt *attempt);
 
 /* Without a codec: bytes came; the upstream ended or (CODEC_END_RESET) is gone. */
 void attempt_on_bytes(struct attempt *attempt);

@@ -206,7 +206,8 @@ enum step stream_connect(struct stream *stream)
                                              .timeout_ns = worker->settings->connect_timeout_ns,
                                              .attempt = attempt};
     struct error error = upstream_connect(&options, &attempt->upstream);
-    return error_is(error) ? try_next(stream, error) : STEP_WAIT;
+    bool is_waiting = shortage_is(error) && shortage_wait(&worker->shortage, stream);
+    return error_is(error) && !is_waiting ? try_next(stream, error) : STEP_WAIT;
 }
 
 void attempt_on_connected(struct attempt *attempt)
@@ -216,6 +217,13 @@ void attempt_on_connected(struct attempt *attempt)
     stream->connected_ns = io_now(stream->worker->io);
     stream->active_ns = stream->connected_ns;
     stream->state = STREAM_STATE_EXCHANGE;
+    stream_run(stream);
+}
+
+void attempt_on_descriptor(struct attempt *attempt)
+{
+    struct stream *stream = attempt->stream;
+    CHECK(stream->state == STREAM_STATE_CONNECT && attempt->upstream == NULL);
     stream_run(stream);
 }
 
@@ -251,6 +259,7 @@ void stream_finish_attempt(struct stream *stream)
 void stream_cancel_attempt(struct stream *stream)
 {
     struct upstream *upstream = stream->attempt.upstream;
+    shortage_leave(&stream->worker->shortage, stream);
     if (upstream != NULL) {
         stream->attempt.upstream = NULL;
         exchange_reset(&stream->attempt.exchange, EXCHANGE_RESET_CANCEL);

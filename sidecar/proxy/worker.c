@@ -218,6 +218,7 @@ static struct error init(struct worker *worker, const struct worker_options *opt
     list_init(&worker->upstreams);
     list_init(&worker->streams);
     conn_pool_init(&worker->pool, io, options->settings->pool_idle_timeout_ns);
+    shortage_init(&worker->shortage, worker);
     worker_refresh_date(worker);
     TRY(init_slabs(worker));
     TRY(take_snapshot(worker, options->snapshot));
@@ -467,6 +468,7 @@ static bool is_over(const struct worker *worker)
 static void finish_tasks(struct worker *worker)
 {
     flusher_finish(&worker->flusher);
+    shortage_finish(&worker->shortage);
     io_task_cancel(worker->io, &worker->sweep_task);
     io_timer_stop(worker->io, &worker->stop_timer);
 }
@@ -574,6 +576,11 @@ void worker_join(struct worker *worker)
     struct worker_thread *thread = worker->thread;
     CHECK(thread != NULL);
     pthread_join(thread->thread, NULL);
+}
+
+void worker_free(struct worker *worker)
+{
+    struct worker_thread *thread = worker->thread;
     struct io *io = worker->io;
     free_worker(worker);
     io_destroy(io);

@@ -89,12 +89,14 @@ void worker_publish(struct worker *worker, struct snapshot *snapshot);
 /* Begin to drain: finish what is open, close what idles, go on accepting outbound connections. */
 void worker_drain(struct worker *worker);
 
-/* Close everything at once and end the thread. worker_join waits for it and frees the worker. */
+/* Close everything at once and end the thread. worker_join waits for it, and worker_free frees the
+ * worker when all are joined: those that still run may post to it. */
 void worker_stop(struct worker *worker);
 
 /* The same without mercy for what is open: the drain's deadline, or a second signal. */
 void worker_cut_off(struct worker *worker);
 void worker_join(struct worker *worker);
+void worker_free(struct worker *worker);
 
 /* Exchanges and opaque connections that are open: 0 ends a drain. Any thread, relaxed. */
 uint64_t worker_open_exchanges(const struct worker *worker);

@@ -17,6 +17,7 @@
 #include "routes/match.h"
 #include "upstream/cluster.h"
 #include "upstream/conn_pool.h"
+#include "upstream/shortage.h"
 
 /* The hit counter of a rule, remembered by the rule's address in one generation. */
 struct rule_hits {
@@ -58,12 +59,14 @@ struct worker {
         *current;              /* of the newest snapshot; owned, with the older ones behind it */
     struct clusters *clusters; /* owned */
     struct conn_pool pool;
+    struct shortage shortage;
     struct route_scratch *scratch; /* owned */
 
     struct slab downstream_slab;
     struct slab upstream_slab;
     struct slab stream_slab;
     struct slab hold_slab;
+    struct worker *acceptor; /* borrowed: who hands connections over to this one; NULL before */
     struct list downstreams;
     struct list upstreams;
     struct list streams;

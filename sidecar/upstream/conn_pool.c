@@ -69,6 +69,12 @@ void conn_pool_put(struct conn_pool *pool, struct upstream *upstream)
     }
 }
 
+struct upstream *conn_pool_oldest(const struct conn_pool *pool)
+{
+    const struct list *oldest = pool->oldest_first.next;
+    return pool->count == 0 ? NULL : LIST_OWNER(oldest, struct upstream, idle_order);
+}
+
 void conn_pool_remove(struct conn_pool *pool, struct upstream *upstream)
 {
     CHECK(pool->count > 0 && !list_is_empty(&upstream->idle_order));

@@ -33,6 +33,9 @@ struct upstream *conn_pool_take(struct conn_pool *pool, struct endpoint *endpoin
 /* Keep `upstream`, which has nothing open. */
 void conn_pool_put(struct conn_pool *pool, struct upstream *upstream);
 
+/* The connection that has idled longest, still in the pool; NULL when there is none. */
+struct upstream *conn_pool_oldest(const struct conn_pool *pool);
+
 /* Out of the pool: it closes. */
 void conn_pool_remove(struct conn_pool *pool, struct upstream *upstream);
 

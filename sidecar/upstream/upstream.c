@@ -131,7 +131,11 @@ static void on_closed(struct transport *transport)
     if (upstream->endpoint != NULL) {
         endpoint_disconnect(upstream->endpoint);
     }
+    bool is_given_up = upstream->is_given_up;
     slab_put(&worker->upstream_slab, upstream);
+    if (is_given_up) {
+        shortage_on_closed(&worker->shortage);
+    }
 }
 
 static const struct transport_events transport_events = {

@@ -40,6 +40,7 @@ struct upstream {
     enum upstream_state state;
     uint8_t protocol; /* enum codec_protocol */
     bool is_reused;   /* an exchange was finished on it before */
+    bool is_given_up; /* closed for want of descriptors */
 };
 
 struct upstream_options {
