@@ -1,5 +1,5 @@
 /*
- * The command line of `outrigger intercept` and what its four actions do.
+ * What the four actions of `outrigger intercept` do.
  *
  * nft replaces everything in one transaction, so installing twice is installing once, and there is
  * no moment without rules. iptables-restore commits a table at a time; what is already there is
@@ -10,7 +10,6 @@
  */
 #include "cli/intercept.h"
 
-#include <getopt.h>
 #include <linux/capability.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,252 +20,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
+#include "cli/intercept_options.h"
 #include "cli/probe.h"
 #include "cli/redirection.h"
 #include "cli/tool.h"
 
-#define EXIT_OK 0
-#define EXIT_ENVIRONMENT 1
-#define EXIT_USAGE 2
-
 #define RULES_DELETED_MAX 16 /* doubled ip rules of earlier runs */
-
-enum action {
-    ACTION_NONE,
-    ACTION_INSTALL,
-    ACTION_CHECK,
-    ACTION_PRINT,
-    ACTION_REMOVE,
-};
-
-enum backend {
-    BACKEND_AUTO,
-    BACKEND_NFT,
-    BACKEND_IPTABLES,
-};
-
-struct intercept {
-    enum action action;
-    enum backend backend;
-    bool has_proxy_uid;
-    const char *iptables_variant; /* "", "-nft" or "-legacy", once chosen */
-    struct redirection redirection;
-};
-
-static const char help[] =
-    "Usage: outrigger intercept --install|--check|--print|--remove --proxy-uid UID [OPTION]...\n"
-    "Send the TCP traffic of this network namespace through the proxy.\n"
-    "\n"
-    "  --install               put the rules in place (again: replace them), then check them\n"
-    "  --check                 exit 0 when the rules are in force, else say what is missing, exit "
-    "1\n"
-    "  --print                 write the rules to standard output; needs no privilege\n"
-    "  --remove                take the rules of both back ends away; needs no --proxy-uid\n"
-    "\n"
-    "  --proxy-uid UID         traffic of this user passes: the proxy must run as it, and nobody "
-    "else\n"
-    "  --proxy-gid GID         and of this group\n"
-    "  --backend nft|iptables  default: nft, and iptables-restore where nft is missing\n"
-    "  --family 4|6|both       default: both\n"
-    "  --outbound-port PORT    default 15001; 0: leave outgoing connections alone\n"
-    "  --inbound-port PORT     default 15006; 0: leave incoming connections alone\n"
-    "  --health-port PORT      default 15021; never redirected\n"
-    "  --udp                   send outgoing datagrams (not DNS) through the proxy too, by TPROXY\n"
-    "  --exclude-inbound-ports PORT,..      connections to them arrive directly\n"
-    "  --exclude-outbound-ports PORT,..     connections to them leave directly\n"
-    "  --exclude-outbound-cidrs NETWORK,..  as do those to these networks (and to link-local "
-    "addresses)\n"
-    "  --help                  this text\n";
-
-/* ---- command line ---- */
-
-enum option_code {
-    OPTION_INSTALL = 1,
-    OPTION_CHECK,
-    OPTION_PRINT,
-    OPTION_REMOVE,
-    OPTION_PROXY_UID,
-    OPTION_PROXY_GID,
-    OPTION_BACKEND,
-    OPTION_FAMILY,
-    OPTION_OUTBOUND_PORT,
-    OPTION_INBOUND_PORT,
-    OPTION_HEALTH_PORT,
-    OPTION_UDP,
-    OPTION_EXCLUDE_INBOUND_PORTS,
-    OPTION_EXCLUDE_OUTBOUND_PORTS,
-    OPTION_EXCLUDE_OUTBOUND_CIDRS,
-    OPTION_HELP,
-};
-
-static const struct option option_table[] = {
-    {"install", no_argument, NULL, OPTION_INSTALL},
-    {"check", no_argument, NULL, OPTION_CHECK},
-    {"print", no_argument, NULL, OPTION_PRINT},
-    {"remove", no_argument, NULL, OPTION_REMOVE},
-    {"proxy-uid", required_argument, NULL, OPTION_PROXY_UID},
-    {"proxy-gid", required_argument, NULL, OPTION_PROXY_GID},
-    {"backend", required_argument, NULL, OPTION_BACKEND},
-    {"family", required_argument, NULL, OPTION_FAMILY},
-    {"outbound-port", required_argument, NULL, OPTION_OUTBOUND_PORT},
-    {"inbound-port", required_argument, NULL, OPTION_INBOUND_PORT},
-    {"health-port", required_argument, NULL, OPTION_HEALTH_PORT},
-    {"udp", no_argument, NULL, OPTION_UDP},
-    {"exclude-inbound-ports", required_argument, NULL, OPTION_EXCLUDE_INBOUND_PORTS},
-    {"exclude-outbound-ports", required_argument, NULL, OPTION_EXCLUDE_OUTBOUND_PORTS},
-    {"exclude-outbound-cidrs", required_argument, NULL, OPTION_EXCLUDE_OUTBOUND_CIDRS},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
-static bool parse_id(const char *text, uint32_t *ret_id)
-{
-    uint64_t value = 0;
-    if (error_is(bytes_parse_decimal(bytes_from_string(text), UINT32_MAX - 1, &value))) {
-        return false;
-    }
-    *ret_id = (uint32_t)value;
-    return true;
-}
-
-static bool parse_port(const char *text, uint16_t *ret_port)
-{
-    uint64_t value = 0;
-    if (error_is(bytes_parse_decimal(bytes_from_string(text), UINT16_MAX, &value))) {
-        return false;
-    }
-    *ret_port = (uint16_t)value;
-    return true;
-}
-
-static bool parse_backend(const char *text, enum backend *ret_backend)
-{
-    if (strcmp(text, "nft") == 0) {
-        *ret_backend = BACKEND_NFT;
-        return true;
-    }
-    *ret_backend = BACKEND_IPTABLES;
-    return strcmp(text, "iptables") == 0;
-}
-
-static bool parse_family(const char *text, enum redirection_family *ret_family)
-{
-    if (strcmp(text, "4") == 0) {
-        *ret_family = REDIRECTION_FAMILY_IPV4;
-        return true;
-    }
-    if (strcmp(text, "6") == 0) {
-        *ret_family = REDIRECTION_FAMILY_IPV6;
-        return true;
-    }
-    *ret_family = REDIRECTION_FAMILY_BOTH;
-    return strcmp(text, "both") == 0;
-}
-
-/* Two actions at once are as wrong as none. */
-static bool set_action(struct intercept *intercept, enum action action)
-{
-    bool is_first = intercept->action == ACTION_NONE;
-    intercept->action = action;
-    return is_first;
-}
-
-/* Take one option; false when its value is wrong. */
-static bool take_option(struct intercept *intercept, enum option_code code, const char *value)
-{
-    struct redirection *redirection = &intercept->redirection;
-    switch (code) {
-    case OPTION_INSTALL:
-        return set_action(intercept, ACTION_INSTALL);
-    case OPTION_CHECK:
-        return set_action(intercept, ACTION_CHECK);
-    case OPTION_PRINT:
-        return set_action(intercept, ACTION_PRINT);
-    case OPTION_REMOVE:
-        return set_action(intercept, ACTION_REMOVE);
-    case OPTION_PROXY_UID:
-        intercept->has_proxy_uid = true;
-        return parse_id(value, &redirection->proxy_uid);
-    case OPTION_PROXY_GID:
-        redirection->has_proxy_gid = true;
-        return parse_id(value, &redirection->proxy_gid);
-    case OPTION_BACKEND:
-        return parse_backend(value, &intercept->backend);
-    case OPTION_FAMILY:
-        return parse_family(value, &redirection->family);
-    case OPTION_OUTBOUND_PORT:
-        return parse_port(value, &redirection->outbound_port);
-    case OPTION_INBOUND_PORT:
-        return parse_port(value, &redirection->inbound_port);
-    case OPTION_HEALTH_PORT:
-        return parse_port(value, &redirection->health_port);
-    case OPTION_UDP:
-        redirection->has_udp = true;
-        return true;
-    case OPTION_EXCLUDE_INBOUND_PORTS:
-        return redirection_ports_parse(value, &redirection->inbound_excluded);
-    case OPTION_EXCLUDE_OUTBOUND_PORTS:
-        return redirection_ports_parse(value, &redirection->outbound_excluded);
-    case OPTION_EXCLUDE_OUTBOUND_CIDRS:
-        return redirection_cidrs_parse(value, redirection);
-    case OPTION_HELP:
-        return true;
-    }
-    return false;
-}
-
-static int usage(const char *what, const char *detail)
-{
-    fprintf(stderr, "outrigger intercept: %s%s\nTry 'outrigger intercept --help'.\n", what, detail);
-    return EXIT_USAGE;
-}
-
-/* EXIT_OK when `intercept` is complete; sets `*ret_is_done` when the help was wanted and printed.
- */
-static int parse(int argc, char **argv, struct intercept *intercept, bool *ret_is_done)
-{
-    int code = 0;
-    int index = 0;
-    optind = 1;
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): this subcommand has one thread */
-    while ((code = getopt_long(argc, argv, "", option_table, &index)) != -1) {
-        if (code == '?') {
-            fputs("Try 'outrigger intercept --help'.\n", stderr);
-            return EXIT_USAGE;
-        }
-        if (code == OPTION_HELP) {
-            fputs(help, stdout);
-            *ret_is_done = true;
-            return EXIT_OK;
-        }
-        if (!take_option(intercept, (enum option_code)code, optarg)) {
-            if (optarg == NULL) {
-                return usage("one of --install, --check, --print, --remove at a time", "");
-            }
-            fprintf(stderr, "outrigger intercept: --%s: not usable: '%s'\n",
-                    option_table[index].name, optarg);
-            return EXIT_USAGE;
-        }
-    }
-    if (optind < argc) {
-        return usage("unexpected argument: ", argv[optind]);
-    }
-    if (intercept->action == ACTION_NONE) {
-        return usage("one of --install, --check, --print, --remove is needed", "");
-    }
-    if (!intercept->has_proxy_uid && intercept->action != ACTION_REMOVE) {
-        return usage("--proxy-uid is needed: without it the proxy's own traffic would loop", "");
-    }
-    const struct redirection *redirection = &intercept->redirection;
-    if (redirection->outbound_port == 0 && redirection->inbound_port == 0) {
-        return usage("--outbound-port 0 and --inbound-port 0 leave nothing to redirect", "");
-    }
-    if (redirection->outbound_port == redirection->inbound_port) {
-        return usage("--outbound-port and --inbound-port must be two ports", "");
-    }
-    return EXIT_OK;
-}
 
 /* ---- environment ---- */
 
@@ -395,11 +154,11 @@ static bool prepare(struct intercept *intercept)
               stderr);
         return false;
     }
-    if (intercept->backend != BACKEND_IPTABLES && is_nft_usable()) {
-        intercept->backend = BACKEND_NFT;
+    if (intercept->backend != INTERCEPT_BACKEND_IPTABLES && is_nft_usable()) {
+        intercept->backend = INTERCEPT_BACKEND_NFT;
         return true;
     }
-    if (intercept->backend == BACKEND_NFT) {
+    if (intercept->backend == INTERCEPT_BACKEND_NFT) {
         fprintf(stderr, "outrigger intercept: %s\n",
                 tool_exists("nft")
                     ? "nft cannot list tables here: the kernel lacks nf_tables, or a security "
@@ -408,7 +167,7 @@ static bool prepare(struct intercept *intercept)
         return false;
     }
     if (choose_iptables(intercept)) {
-        intercept->backend = BACKEND_IPTABLES;
+        intercept->backend = INTERCEPT_BACKEND_IPTABLES;
         return true;
     }
     fprintf(stderr, "outrigger intercept: %s\n",
@@ -628,7 +387,7 @@ static int print(const struct intercept *intercept)
 {
     const struct redirection *redirection = &intercept->redirection;
     const struct redirection_iptables_state nothing = {0};
-    if (intercept->backend != BACKEND_IPTABLES) {
+    if (intercept->backend != INTERCEPT_BACKEND_IPTABLES) {
         puts("# nft -f -");
         redirection_print_nft(redirection, stdout);
     }
@@ -638,7 +397,7 @@ static int print(const struct intercept *intercept)
         if (!redirection_has_family(redirection, family)) {
             continue;
         }
-        if (intercept->backend == BACKEND_IPTABLES) {
+        if (intercept->backend == INTERCEPT_BACKEND_IPTABLES) {
             printf("# %s-restore --noflush\n",
                    family == REDIRECTION_FAMILY_IPV6 ? "ip6tables" : "iptables");
             redirection_print_iptables(redirection, family, &nothing, stdout);
@@ -650,7 +409,7 @@ static int print(const struct intercept *intercept)
                    REDIRECTION_UDP_TABLE);
         }
     }
-    return EXIT_OK;
+    return INTERCEPT_EXIT_OK;
 }
 
 static size_t check_nft(const struct intercept *intercept)
@@ -695,11 +454,11 @@ static size_t check_iptables(const struct intercept *intercept, enum redirection
 static int check(const struct intercept *intercept)
 {
     const struct redirection *redirection = &intercept->redirection;
-    size_t missing_count = intercept->backend == BACKEND_NFT ? check_nft(intercept) : 0;
+    size_t missing_count = intercept->backend == INTERCEPT_BACKEND_NFT ? check_nft(intercept) : 0;
     bool is_here[2] = {false, false};
     for (size_t i = 0; i < 2; i++) {
         is_here[i] = is_family_here(intercept, both_families[i]);
-        if (is_here[i] && intercept->backend == BACKEND_IPTABLES) {
+        if (is_here[i] && intercept->backend == INTERCEPT_BACKEND_IPTABLES) {
             missing_count += check_iptables(intercept, both_families[i]);
         }
         if (is_here[i] && redirection->has_udp) {
@@ -714,10 +473,10 @@ static int check(const struct intercept *intercept)
     }
     if (missing_count == 0) {
         printf("interception is in force by %s: out to port %u, in to port %u, uid %u passes\n",
-               intercept->backend == BACKEND_NFT ? "nft" : "iptables", redirection->outbound_port,
-               redirection->inbound_port, redirection->proxy_uid);
+               intercept->backend == INTERCEPT_BACKEND_NFT ? "nft" : "iptables",
+               redirection->outbound_port, redirection->inbound_port, redirection->proxy_uid);
     }
-    return missing_count == 0 ? EXIT_OK : EXIT_ENVIRONMENT;
+    return missing_count == 0 ? INTERCEPT_EXIT_OK : INTERCEPT_EXIT_ENVIRONMENT;
 }
 
 /* Take away what either back end has, as far as its tools are there. */
@@ -746,40 +505,42 @@ static bool remove_iptables(struct intercept *intercept)
 static bool remove_other(const struct intercept *intercept)
 {
     struct intercept other = *intercept;
-    return intercept->backend == BACKEND_NFT ? remove_iptables(&other) : remove_nft(&other);
+    return intercept->backend == INTERCEPT_BACKEND_NFT ? remove_iptables(&other)
+                                                       : remove_nft(&other);
 }
 
 static int install(const struct intercept *intercept)
 {
     const struct redirection *redirection = &intercept->redirection;
-    if (intercept->backend == BACKEND_NFT && !feed_nft(intercept, false)) {
-        return EXIT_ENVIRONMENT;
+    if (intercept->backend == INTERCEPT_BACKEND_NFT && !feed_nft(intercept, false)) {
+        return INTERCEPT_EXIT_ENVIRONMENT;
     }
     for (size_t i = 0; i < 2; i++) {
         enum redirection_family family = both_families[i];
         bool is_here = is_family_here(intercept, family);
-        if (is_here && intercept->backend == BACKEND_IPTABLES &&
+        if (is_here && intercept->backend == INTERCEPT_BACKEND_IPTABLES &&
             !restore_iptables(intercept, family, false)) {
-            return EXIT_ENVIRONMENT;
+            return INTERCEPT_EXIT_ENVIRONMENT;
         }
         if (is_here && redirection->has_udp && !install_ip_rule(family)) {
-            return EXIT_ENVIRONMENT;
+            return INTERCEPT_EXIT_ENVIRONMENT;
         }
         if (!redirection->has_udp) {
             remove_ip_routing(family);
         }
     }
-    return remove_other(intercept) ? check(intercept) : EXIT_ENVIRONMENT;
+    return remove_other(intercept) ? check(intercept) : INTERCEPT_EXIT_ENVIRONMENT;
 }
 
 /* Without --backend both, whichever installed. */
 static int remove_rules(struct intercept *intercept)
 {
-    bool is_good = intercept->backend == BACKEND_IPTABLES || remove_nft(intercept);
-    is_good = (intercept->backend == BACKEND_NFT || remove_iptables(intercept)) && is_good;
+    bool is_good = intercept->backend == INTERCEPT_BACKEND_IPTABLES || remove_nft(intercept);
+    is_good =
+        (intercept->backend == INTERCEPT_BACKEND_NFT || remove_iptables(intercept)) && is_good;
     remove_ip_routing(REDIRECTION_FAMILY_IPV4);
     remove_ip_routing(REDIRECTION_FAMILY_IPV6);
-    return is_good ? EXIT_OK : EXIT_ENVIRONMENT;
+    return is_good ? INTERCEPT_EXIT_OK : INTERCEPT_EXIT_ENVIRONMENT;
 }
 
 int intercept_main(int argc, char **argv)
@@ -787,28 +548,28 @@ int intercept_main(int argc, char **argv)
     struct intercept intercept = {
         .redirection = {.outbound_port = 15001, .inbound_port = 15006, .health_port = 15021}};
     bool is_done = false;
-    int status = parse(argc, argv, &intercept, &is_done);
-    if (status != EXIT_OK || is_done) {
+    int status = intercept_options_parse(argc, argv, &intercept, &is_done);
+    if (status != INTERCEPT_EXIT_OK || is_done) {
         return status;
     }
-    if (intercept.action == ACTION_PRINT) {
+    if (intercept.action == INTERCEPT_ACTION_PRINT) {
         return print(&intercept);
     }
-    enum backend wanted = intercept.backend;
+    enum intercept_backend wanted = intercept.backend;
     if (!prepare(&intercept)) {
-        return EXIT_ENVIRONMENT;
+        return INTERCEPT_EXIT_ENVIRONMENT;
     }
     switch (intercept.action) {
-    case ACTION_INSTALL:
+    case INTERCEPT_ACTION_INSTALL:
         return install(&intercept);
-    case ACTION_CHECK:
+    case INTERCEPT_ACTION_CHECK:
         return check(&intercept);
-    case ACTION_REMOVE:
+    case INTERCEPT_ACTION_REMOVE:
         intercept.backend = wanted;
         return remove_rules(&intercept);
-    case ACTION_PRINT:
-    case ACTION_NONE:
+    case INTERCEPT_ACTION_PRINT:
+    case INTERCEPT_ACTION_NONE:
         break;
     }
-    return EXIT_USAGE;
+    return INTERCEPT_EXIT_USAGE;
 }
