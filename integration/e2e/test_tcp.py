@@ -276,3 +276,22 @@ def test_the_line_of_a_failed_connection_names_the_endpoint_that_was_dialled_las
         read_all(client)
     [line] = running.wait_access_lines(1)
     assert (line["cause"], line["endpoint"], line["attempts"]) == ("connect_refused", f"127.0.1.2:{dead}", 1)
+
+
+def test_slices_without_a_ready_endpoint_fall_back_to_the_cluster_ip_too(run, serve):
+    port = serve(Echo).port
+    running = run(objects.service("db", "127.0.0.1", [objects.port(port, "main", "tcp")]),
+                  objects.endpoint_slice("db", ["127.0.1.2"], port, "main", ready=False), service_port=port)
+    ping(running)
+    [line] = running.wait_access_lines(1)
+    assert (line["cause"], line["endpoint"], line.get("fallback")) == ("none", f"127.0.0.1:{port}", "cluster_ip")
+    assert running.metric("outrigger_cluster_ip_fallbacks_total", backend=f"db.shop:{port}") == 1
+
+
+def test_without_slices_the_cluster_ip_is_no_fallback(run, serve):
+    port = serve(Echo).port
+    running = run(objects.service("db", "127.0.0.1", [objects.port(port, "main", "tcp")]), service_port=port)
+    ping(running)
+    [line] = running.wait_access_lines(1)
+    assert line["endpoint"] == f"127.0.0.1:{port}" and "fallback" not in line
+    assert running.metric("outrigger_cluster_ip_fallbacks_total") == 0

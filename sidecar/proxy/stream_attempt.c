@@ -105,8 +105,11 @@ enum step stream_pick(struct stream *stream)
     stream->attempt.endpoint = endpoint;
     endpoint_begin(endpoint);
     stream->dialled = *endpoint_address(endpoint, stream->downstream->destination.family);
-    if (endpoint->is_cluster_ip && endpoint->cluster->endpoints_count > 0 &&
-        endpoint->cluster->endpoints[0] != endpoint && !stream->is_fallback) {
+    /* Without slices the ClusterIP is the one endpoint; with slices it stands in for those of them.
+     */
+    const struct cluster *cluster = stream->cluster;
+    bool is_only = cluster->endpoints_count > 0 && cluster->endpoints[0] == endpoint;
+    if (endpoint->is_cluster_ip && !is_only && !stream->is_fallback) {
         stream->is_fallback = true;
         tell_fallback(stream);
     }
