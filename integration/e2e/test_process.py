@@ -395,6 +395,30 @@ def test_required_interception_is_ready_only_with_working_rules(world, outrigger
     servers.wait_until(lambda: reasons()[0] == 503, "it notices that they are gone", 40)
 
 
+@pytest.mark.parametrize("missing", ["IPv4", "IPv6"])
+def test_the_self_test_passes_where_there_is_one_family_only(world, outrigger, config, start, io, missing):
+    if missing == "IPv4":
+        world.pod.run("ip", "-4", "address", "flush", "dev", "eth0", check=True)
+    else:
+        world.pod.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", check=True)
+    world.pod.run(outrigger, "intercept", "--install", "--proxy-uid", UID, check=True)
+    proxy = start(config(), world.pod, uid=UID, io=io, options=["--require-interception"])
+    status = proxy.status()
+    assert status["ready"] and status["interception"] == "passed" and status["notices"] == []
+
+
+@pytest.mark.parametrize("family, missing", [("4", "IPv6"), ("6", "IPv4")])
+def test_a_family_that_is_not_redirected_is_said(world, outrigger, config, start, io, family, missing):
+    world.pod.run(outrigger, "intercept", "--install", "--proxy-uid", UID, "--family", family, check=True)
+    proxy = start(config(), world.pod, uid=UID, io=io, options=["--require-interception"])
+    servers.wait_until(lambda: any(missing in notice for notice in proxy.status()["notices"]), "a notice")
+    servers.wait_until(lambda: proxy.log().count(f"connections over {missing} are not redirected") == 1, "one line")
+    world.pod.run(outrigger, "intercept", "--install", "--proxy-uid", UID, check=True)
+    servers.wait_until(lambda: proxy.status()["notices"] == [], "the notice goes")
+    world.pod.run(outrigger, "intercept", "--remove", check=True)
+    servers.wait_until(lambda: not proxy.status()["ready"], "without any it is not ready")
+
+
 def test_outbound_is_bound_to_loopback_only(world, config, start, io):
     start(config(), world.pod, uid=UID, io=io)
     listening = world.pod.run("ss", "-ltnH").stdout

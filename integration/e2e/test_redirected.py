@@ -327,6 +327,20 @@ def test_connections_to_the_proxy_itself_are_refused_and_counted(world, mesh, fr
     assert proxy.is_ready()
 
 
+@pytest.mark.parametrize("options", [[], ["--pod-ip", netns.POD]])
+def test_every_address_of_the_pod_is_its_own(world, mesh, options):
+    """One on lo, and those that --pod-ip leaves out: what they lead to is the proxy."""
+    world.pod.add_address("10.9.9.9")
+    world.node.ip("route", "add", "10.9.9.9/32", "via", netns.POD)
+    proxy = mesh(options=options)
+    for count, address in ((1, "10.9.9.9"), (2, netns.POD6), (3, netns.POD)):
+        with pytest.raises(ConnectionResetError), servers.connect(world.node, address, INBOUND) as client:
+            client.sendall(b"x")
+            servers.read_all(client)
+        servers.wait_until(lambda: proxy.metric("outrigger_refused_total", cause="loop") == count, "a loop is counted")
+    assert proxy.metric("outrigger_connections_total", direction="inbound") == 3
+
+
 # ---- what is told ----
 
 

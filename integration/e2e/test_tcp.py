@@ -295,3 +295,18 @@ def test_without_slices_the_cluster_ip_is_no_fallback(run, serve):
     [line] = running.wait_access_lines(1)
     assert line["endpoint"] == f"127.0.0.1:{port}" and "fallback" not in line
     assert running.metric("outrigger_cluster_ip_fallbacks_total") == 0
+
+
+@pytest.mark.parametrize("listen, endpoint", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.7"), ("[::1]", "::1"), ("[::]", "::1")])
+def test_a_listen_port_whose_endpoint_is_itself_is_a_loop(config, host, start, io, listen, endpoint):
+    local = free_port()
+    items = (objects.service("db", None, [objects.port(SERVICE_PORT, "main", "tcp")]),
+             objects.endpoint_slice("db", [endpoint], local, "main"))
+    running = start(config(*items), host, io=io, health=free_port(), options=[
+        "--outbound-port", 0, "--inbound-port", 0, "--listen", f"{listen}:{local}=db.shop:{SERVICE_PORT}"])
+    with contextlib.suppress(ConnectionResetError), connect(host, endpoint, local) as client:
+        assert read_all(client) == b""
+    [line] = running.wait_access_lines(1)
+    assert line["cause"] == "loop"
+    assert running.metric("outrigger_refused_total", cause="loop") == 1
+    assert running.metric("outrigger_connections_total") == 1

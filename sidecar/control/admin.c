@@ -144,6 +144,15 @@ static struct json *json_notices(const struct control *control)
                 "endpoints are dialled, never a ClusterIP, so routes never apply; where Cilium "
                 "is the reason, set socketLB.hostNamespaceOnly=true"));
     }
+    if (interception_gap(control) != NULL) {
+        char text[160];
+        snprintf(
+            text, sizeof(text),
+            "connections over %s are not redirected, so nothing applies to them; run outrigger "
+            "intercept --install without --family",
+            interception_gap(control));
+        json_push(list, json_new_text(text));
+    }
     return list;
 }
 

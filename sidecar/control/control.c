@@ -418,6 +418,8 @@ static bool start(struct control *control, struct startup_listeners *listeners)
         !open_admin(control)) {
         return false;
     }
+    control->settings.listeners = listeners->items;
+    control->settings.listeners_count = listeners->count;
     if (!start_workers(control, listeners)) {
         return false;
     }

@@ -34,6 +34,19 @@ enum control_interception {
     CONTROL_INTERCEPTION_FAILED,
 };
 
+/* One connection of the self-test (interception.c). */
+struct interception_probe {
+    struct control *control; /* borrowed */
+    struct io_socket socket;
+    bool is_open;
+    bool is_waiting; /* for its result in this round */
+    bool is_passed;  /* in the last round that is over */
+};
+
+enum {
+    INTERCEPTION_FAMILIES = 2 /* IPv4, IPv6 */
+};
+
 /* What the rooms of control/ share; the control thread's alone. */
 struct control {
     const struct options *options; /* borrowed */
@@ -62,9 +75,9 @@ struct control {
     struct io_timer drain_timer;
     struct io_timer level_timer; /* puts the log level back after POST /log?for= */
     struct io_timer probe_timer;
-    struct io_socket probe_socket;
-    bool is_probe_open;
+    struct interception_probe probes[INTERCEPTION_FAMILIES];
     enum control_interception interception;
+    const char *interception_gap; /* as it was logged last */
     enum control_state state;
     uint64_t drain_deadline_ns;
     uint64_t started_ns;

@@ -1,6 +1,6 @@
 /*
- * The self-test dials TEST-NET-1 on the outbound port: only the redirection's probe rule can answer
- * there (design 6). One connection at a time, again and again, because rules can be flushed.
+ * The self-test dials an address of each family, on the outbound port, where only the redirection's
+ * probe rules can answer (design 6): again and again, because rules can be flushed.
  */
 #include "control/interception.h"
 
@@ -15,55 +15,123 @@ enum {
     SELF_TEST_TIMEOUT_MS = 1000,
 };
 
-static void finish_self_test(struct control *control, bool is_passed)
+static const struct {
+    const char *name;
+    uint8_t family;
+    struct bytes address; /* nobody's: TEST-NET-1, and the documentation's network of IPv6 */
+} families[INTERCEPTION_FAMILIES] = {
+    {"IPv4", ADDRESS_IPV4, BYTES_LITERAL("192.0.2.2")},
+    {"IPv6", ADDRESS_IPV6, BYTES_LITERAL("2001:db8::2")},
+};
+
+/* Has the pod an address of this family with which it reaches others? */
+static bool is_family_in_use(const struct control *control, uint8_t family)
 {
-    enum control_interception before = control->interception;
-    control->interception = is_passed ? CONTROL_INTERCEPTION_PASSED : CONTROL_INTERCEPTION_FAILED;
-    if (before != control->interception) {
-        log_line(NULL, is_passed ? LOG_INFO : LOG_WARNING,
-                 "msg=\"interception self-test\" result=%s", is_passed ? "passed" : "failed");
+    for (uint32_t i = 0; i < control->settings.own_addresses_count; i++) {
+        const struct address *address = &control->own_addresses[i];
+        bool is_link_local = family == ADDRESS_IPV4
+                                 ? address->ip[0] == 169 && address->ip[1] == 254
+                                 : address->ip[0] == 0xfe && (address->ip[1] & 0xc0) == 0x80;
+        if (address->family == family && !is_link_local) {
+            return true;
+        }
     }
+    return false;
+}
+
+const char *interception_gap(const struct control *control)
+{
+    for (size_t i = 0; i < INTERCEPTION_FAMILIES; i++) {
+        if (control->interception == CONTROL_INTERCEPTION_PASSED && !control->probes[i].is_passed &&
+            is_family_in_use(control, families[i].family)) {
+            return families[i].name;
+        }
+    }
+    return NULL;
+}
+
+/* A family is enough: a pod may have one only, or be told to redirect one only. What is then left
+ * out is said. */
+static void judge(struct control *control)
+{
+    bool is_any = false;
+    bool is_waiting = false;
+    for (size_t i = 0; i < INTERCEPTION_FAMILIES; i++) {
+        is_any = is_any || control->probes[i].is_passed;
+        is_waiting = is_waiting || control->probes[i].is_waiting;
+    }
+    if (!is_any && is_waiting) {
+        return;
+    }
+    enum control_interception before = control->interception;
+    control->interception = is_any ? CONTROL_INTERCEPTION_PASSED : CONTROL_INTERCEPTION_FAILED;
+    if (before != control->interception) {
+        log_line(NULL, is_any ? LOG_INFO : LOG_WARNING, "msg=\"interception self-test\" result=%s",
+                 is_any ? "passed" : "failed");
+    }
+    const char *gap = is_waiting ? control->interception_gap : interception_gap(control);
+    if (gap != NULL && gap != control->interception_gap) {
+        log_line(NULL, LOG_WARNING,
+                 "msg=\"connections over %s are not redirected\" remedy=\"outrigger intercept "
+                 "--install, without --family\"",
+                 gap);
+    }
+    control->interception_gap = gap;
+}
+
+static void set_result(struct interception_probe *probe, bool is_passed)
+{
+    probe->is_waiting = false;
+    probe->is_passed = is_passed;
+    judge(probe->control);
 }
 
 static void on_probe_event(struct io_socket *socket, uint32_t events)
 {
-    struct control *control = LIST_OWNER(socket, struct control, probe_socket);
+    struct interception_probe *probe = LIST_OWNER(socket, struct interception_probe, socket);
     if ((events & IO_EVENT_CLOSED) != 0) {
-        control->is_probe_open = false;
-        return;
-    }
-    if ((events & IO_EVENT_CONNECTED) != 0) {
-        finish_self_test(control, true);
+        probe->is_open = false;
+    } else if ((events & (IO_EVENT_CONNECTED | IO_EVENT_FAILED)) != 0) {
         io_close(socket);
-    } else if ((events & IO_EVENT_FAILED) != 0) {
-        finish_self_test(control, false);
-        io_close(socket);
+        set_result(probe, (events & IO_EVENT_CONNECTED) != 0);
     }
 }
 
-/* A probe that nothing redirects goes to TEST-NET-1, where nobody answers: at the next tick it has
- * failed. */
+static void start_probe(struct control *control, size_t index)
+{
+    struct interception_probe *probe = &control->probes[index];
+    struct address address;
+    error_ignore(address_parse_ip(families[index].address, control->options->outbound_port,
+                                  &address)); /* a constant */
+    probe->control = control;
+    probe->socket = (struct io_socket){0};
+    probe->is_waiting = true;
+    if (error_is(io_socket_connect(&probe->socket, control->io, &address, NULL, on_probe_event))) {
+        probe->is_waiting = false; /* no route, where the family is missing */
+        probe->is_passed = false;
+    } else {
+        probe->is_open = true;
+    }
+}
+
+/* Nobody answers a probe that is not redirected: at the next tick it has failed. */
 static void on_self_test(struct io_timer *timer)
 {
     struct control *control = LIST_OWNER(timer, struct control, probe_timer);
-    if (control->is_probe_open) {
-        if (!control->probe_socket.is_closing) {
-            finish_self_test(control, false);
-            io_close(&control->probe_socket);
-        }
-    } else {
-        struct address probe;
-        error_ignore(address_parse_ip(BYTES("192.0.2.2"), control->options->outbound_port,
-                                      &probe)); /* a constant */
-        control->probe_socket = (struct io_socket){0};
-        if (error_is(io_socket_connect(&control->probe_socket, control->io, &probe, NULL,
-                                       on_probe_event))) {
-            finish_self_test(control, false);
-        } else {
-            control->is_probe_open = true;
+    bool is_any_open = false;
+    for (size_t i = 0; i < INTERCEPTION_FAMILIES; i++) {
+        struct interception_probe *probe = &control->probes[i];
+        is_any_open = is_any_open || probe->is_open;
+        if (probe->is_open && !probe->socket.is_closing) {
+            io_close(&probe->socket);
+            set_result(probe, false);
         }
     }
-    uint64_t pause_ms = control->is_probe_open ? SELF_TEST_TIMEOUT_MS : SELF_TEST_MS;
+    for (size_t i = 0; i < INTERCEPTION_FAMILIES && !is_any_open; i++) {
+        start_probe(control, i);
+    }
+    judge(control);
+    uint64_t pause_ms = is_any_open ? SELF_TEST_MS - SELF_TEST_TIMEOUT_MS : SELF_TEST_TIMEOUT_MS;
     io_timer_start(control->io, timer, clock_add(io_now(control->io), pause_ms * CLOCK_NS_PER_MS),
                    on_self_test);
 }
@@ -75,8 +143,10 @@ void interception_start(struct control *control)
 
 void interception_stop(struct control *control)
 {
-    if (control->is_probe_open && !control->probe_socket.is_closing) {
-        io_close(&control->probe_socket);
+    for (size_t i = 0; i < INTERCEPTION_FAMILIES; i++) {
+        if (control->probes[i].is_open && !control->probes[i].socket.is_closing) {
+            io_close(&control->probes[i].socket);
+        }
     }
 }
 

@@ -17,6 +17,10 @@ void interception_start(struct control *control);
  */
 void interception_stop(struct control *control);
 
+/* "IPv4" or "IPv6": the pod has addresses of it, and the self-test passes for the other one only.
+ * NULL: none. */
+const char *interception_gap(const struct control *control);
+
 /*
  * Endpoints are dialled, never a ClusterIP: what a socket-level load balancer such as Cilium's
  * leaves of a connection when it rewrites addresses before the redirection sees them. Routes then

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -22,30 +21,43 @@ enum {
     ADDRESS_TRIES = 30, /* 10 ms apart */
 };
 
-/* The addresses that are this pod: --pod-ip, else what the network namespace has. */
+static void add_own_address(struct address *addresses, uint32_t max, uint32_t *count,
+                            const struct address *address)
+{
+    bool is_new = *count < max && address->family != ADDRESS_UNIX && !address_is_loopback(address);
+    for (uint32_t i = 0; i < *count && is_new; i++) {
+        is_new = !address_equal_ip(&addresses[i], address);
+    }
+    if (is_new) {
+        addresses[(*count)++] = *address;
+    }
+}
+
+/* The addresses that lead back here: --pod-ip, and what the network namespace has, also where
+ * --pod-ip names only some of it. */
 static uint32_t find_own_addresses(const struct options *options, struct address *addresses,
                                    uint32_t max)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < options->pod_ips_count; i++) {
-        addresses[count++] = options->pod_ips[i];
+        add_own_address(addresses, max, &count, &options->pod_ips[i]);
     }
     struct ifaddrs *all = NULL;
-    if (options->pod_ips_count == 0 && getifaddrs(&all) == 0) {
-        for (const struct ifaddrs *item = all; item != NULL && count < max; item = item->ifa_next) {
-            if (item->ifa_addr == NULL || (item->ifa_flags & IFF_LOOPBACK) != 0) {
-                continue;
-            }
-            socklen_t size = item->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                                  : sizeof(struct sockaddr_in6);
-            struct address address;
-            if (!error_is(address_from_sockaddr(item->ifa_addr, size, &address)) &&
-                address.family != ADDRESS_UNIX) {
-                addresses[count++] = address;
-            }
-        }
-        freeifaddrs(all);
+    if (getifaddrs(&all) != 0) {
+        return count;
     }
+    for (const struct ifaddrs *item = all; item != NULL; item = item->ifa_next) {
+        if (item->ifa_addr == NULL) {
+            continue;
+        }
+        socklen_t size = item->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                              : sizeof(struct sockaddr_in6);
+        struct address address;
+        if (!error_is(address_from_sockaddr(item->ifa_addr, size, &address))) {
+            add_own_address(addresses, max, &count, &address);
+        }
+    }
+    freeifaddrs(all);
     return count;
 }
 

@@ -199,7 +199,9 @@ enum step stream_connect(struct stream *stream)
             return STEP_NEXT;
         }
     }
-    if (worker_is_own(worker, &stream->dialled)) {
+    bool is_named = stream->downstream->source->kind == LISTENER_NAMED;
+    if (worker_is_own(worker, &stream->dialled) ||
+        (is_named && worker_is_listen(worker, &stream->dialled))) {
         return stream_fail_step(stream, CAUSE_LOOP);
     }
     const struct upstream_options options = {.worker = worker,

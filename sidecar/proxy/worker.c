@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -125,6 +126,34 @@ void worker_close_descriptor(struct worker *worker, int fd)
     }
 }
 
+static bool has_address(const struct worker_settings *settings, const struct address *address)
+{
+    for (uint32_t i = 0; i < settings->own_addresses_count; i++) {
+        if (address_equal_ip(&settings->own_addresses[i], address)) {
+            return true;
+        }
+    }
+    return address_is_loopback(address);
+}
+
+bool worker_is_listen(const struct worker *worker, const struct address *address)
+{
+    static const uint8_t any[sizeof(address->ip)];
+    const struct worker_settings *settings = worker->settings;
+    for (uint32_t i = 0; i < settings->listeners_count; i++) {
+        const struct address *item = &settings->listeners[i].address;
+        if (settings->listeners[i].kind != LISTENER_NAMED || item->port != address->port ||
+            item->family != address->family) {
+            continue;
+        }
+        bool is_any = memcmp(item->ip, any, sizeof(any)) == 0;
+        if (address_equal_ip(item, address) || (is_any && has_address(settings, address))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool worker_is_own(const struct worker *worker, const struct address *address)
 {
     const struct worker_settings *settings = worker->settings;
@@ -132,15 +161,7 @@ bool worker_is_own(const struct worker *worker, const struct address *address)
     for (uint32_t i = 0; i < settings->own_ports_count; i++) {
         is_own_port = is_own_port || settings->own_ports[i] == address->port;
     }
-    if (!is_own_port) {
-        return false;
-    }
-    for (uint32_t i = 0; i < settings->own_addresses_count; i++) {
-        if (address_equal_ip(&settings->own_addresses[i], address)) {
-            return true;
-        }
-    }
-    return address_is_loopback(address);
+    return is_own_port && has_address(settings, address);
 }
 
 static void on_endpoint_gone(struct endpoint *endpoint)

@@ -44,6 +44,8 @@ struct worker_settings {
     uint32_t own_ports_count;
     const struct address *own_addresses; /* of this network namespace and --pod-ip */
     uint32_t own_addresses_count;
+    const struct worker_listener *listeners; /* borrowed: all of them, whoever accepts */
+    uint32_t listeners_count;
     uint32_t connections_max; /* downstream connections of one worker */
 };
 

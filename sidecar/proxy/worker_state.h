@@ -121,3 +121,6 @@ void worker_close_descriptor(struct worker *worker, int fd);
 
 /* Is this an address and port of ours: a destination that would come back to us (design 6)? */
 bool worker_is_own(const struct worker *worker, const struct address *address);
+
+/* Is this where --listen accepts? What came by such a port would come again and again. */
+bool worker_is_listen(const struct worker *worker, const struct address *address);
