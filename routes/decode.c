@@ -399,6 +399,16 @@ static void write_absent(const struct route_field *field, void *object)
     }
 }
 
+static void report_unknown_field(struct route_decoder *decoder, enum route_severity severity,
+                                 const struct route_node *node, const char *suggestion)
+{
+    char message[ROUTE_DECODE_MESSAGE_BYTES_MAX];
+    snprintf(message, sizeof(message), "unknown field \"%s\"", node->key);
+    struct route_position position = {decoder->object->position.file, node->key_line,
+                                      node->key_column};
+    route_decode_report(decoder, severity, position, "unknown-field", suggestion, message);
+}
+
 static void report_unknown(struct route_decoder *decoder, const struct route_type *type,
                            const struct route_node *node)
 {
@@ -407,13 +417,9 @@ static void report_unknown(struct route_decoder *decoder, const struct route_typ
     for (uint16_t i = 0; i < type->fields_count; i++) {
         route_guess_consider(&guess, type->fields[i].name);
     }
-    char message[ROUTE_DECODE_MESSAGE_BYTES_MAX];
-    snprintf(message, sizeof(message), "unknown field \"%s\"", node->key);
-    struct route_position position = {decoder->object->position.file, node->key_line,
-                                      node->key_column};
-    route_decode_report(decoder,
-                        decoder->schema->is_strict ? ROUTE_SEVERITY_ERROR : ROUTE_SEVERITY_WARNING,
-                        position, "unknown-field", route_guess_best(&guess), message);
+    report_unknown_field(decoder,
+                         decoder->schema->is_strict ? ROUTE_SEVERITY_ERROR : ROUTE_SEVERITY_WARNING,
+                         node, route_guess_best(&guess));
 }
 
 static const struct route_field *find_field(const struct route_type *type,
@@ -578,6 +584,43 @@ static void decode_created(struct route_decoder *decoder, const struct route_nod
     }
 }
 
+/* A namespace that is misspelt would be "default" without a word. */
+static void check_metadata_names(struct route_decoder *decoder, const struct route_node *metadata)
+{
+    static const char *const known[] = {"name",
+                                        "namespace",
+                                        "labels",
+                                        "annotations",
+                                        "creationTimestamp",
+                                        "resourceVersion",
+                                        "uid",
+                                        "generation",
+                                        "managedFields",
+                                        "ownerReferences",
+                                        "finalizers",
+                                        "generateName",
+                                        "selfLink",
+                                        "deletionTimestamp",
+                                        "deletionGracePeriodSeconds"};
+    if (metadata == NULL || metadata->type != ROUTE_NODE_MAPPING) {
+        return;
+    }
+    for (const struct route_node *item = metadata->first; item != NULL; item = item->next) {
+        struct route_guess guess = {.word = bytes_make(item->key, item->key_bytes),
+                                    .best = ROUTE_TEXT_FAR};
+        bool is_known = false;
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && !is_known; i++) {
+            is_known = bytes_is(guess.word, known[i]);
+        }
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && !is_known; i++) {
+            route_guess_consider(&guess, known[i]);
+        }
+        if (!is_known) {
+            report_unknown_field(decoder, ROUTE_SEVERITY_WARNING, item, route_guess_best(&guess));
+        }
+    }
+}
+
 static void decode_metadata(struct route_decoder *decoder, const struct route_node *node,
                             struct route_object *object)
 {
@@ -591,6 +634,7 @@ static void decode_metadata(struct route_decoder *decoder, const struct route_no
     const struct route_node *name = route_node_find(metadata, "name");
     decode_namespace(decoder, metadata, object);
     decode_created(decoder, metadata, object);
+    check_metadata_names(decoder, metadata);
     check_metadata_map(decoder, metadata, "labels", ROUTE_TEXT_LABEL_VALUE);
     check_metadata_map(decoder, metadata, "annotations", ROUTE_TEXT_ANY);
     if (route_node_is_null(name)) {

@@ -53,6 +53,18 @@ static struct route_position at(struct route_position whole, struct route_spot s
 static bool suggest_service(const struct lint *lint, struct bytes namespace, struct bytes name,
                             char *out, size_t size)
 {
+    struct bytes rest = name;
+    struct bytes label = bytes_split(&rest, '.');
+    struct bytes host_namespace = bytes_split(&rest, '.');
+    if (host_namespace.size > 0 &&
+        route_services_find(lint->services, host_namespace, label) != NULL) {
+        /* A host name such as web.shop.svc.cluster.local. */
+        bool is_here = bytes_equal(host_namespace, namespace);
+        snprintf(out, size, "name: %.*s%s%.*s", (int)label.size, (const char *)label.data,
+                 is_here ? "" : ", namespace: ", is_here ? 0 : (int)host_namespace.size,
+                 (const char *)host_namespace.data);
+        return true;
+    }
     uint32_t best = ROUTE_TEXT_FAR;
     bool is_found = false;
     for (uint32_t i = 0; i < route_services_count(lint->services); i++) {
@@ -94,13 +106,21 @@ static void list_ports(const struct route_service_object *service, char *out, si
     }
 }
 
-static void check_port(const struct lint *lint, const struct route_service_object *service,
-                       uint16_t port, struct route_position position)
+static bool has_port(const struct route_service_object *service, uint16_t port)
 {
     for (uint32_t i = 0; i < service->ports_count; i++) {
         if (service->ports[i].port == port) {
-            return;
+            return true;
         }
+    }
+    return false;
+}
+
+static void check_port(const struct lint *lint, const struct route_service_object *service,
+                       uint16_t port, struct route_position position)
+{
+    if (has_port(service, port)) {
+        return;
     }
     const struct route_service_port *meant = find_target(service, port);
     char suggestion[32];
@@ -156,7 +176,13 @@ static void check_section(const struct lint *lint, const struct route_service_ob
         }
     }
     char suggestion[NAME_BYTES_MAX];
+    uint64_t number = 0;
     snprintf(suggestion, sizeof(suggestion), "sectionName: %s", nearest == NULL ? "" : nearest);
+    if (!error_is(bytes_parse_decimal(section, UINT16_MAX, &number)) &&
+        has_port(service, (uint16_t)number)) {
+        snprintf(suggestion, sizeof(suggestion), "port: %u", (unsigned)number);
+        nearest = suggestion;
+    }
     WARN(lint, position, "port-not-found", nearest == NULL ? NULL : suggestion,
          "Service %s/%s has no port named %s", string(service->object.namespace),
          string(service->object.name), string(section));
@@ -194,7 +220,11 @@ static void check_backend(const struct lint *lint, const struct route_backend_re
     }
     const struct route_service_object *service =
         check_service_name(lint, ref->namespace, ref->name, at(ref->position, ref->name_spot));
-    if (service != NULL && ref->port != 0) {
+    if (service != NULL && service->type == ROUTE_SERVICE_EXTERNAL_NAME) {
+        WARN(lint, at(ref->position, ref->name_spot), "backend-kind", NULL,
+             "Service %s/%s is of type ExternalName, which cannot be a backend here; %s",
+             string(ref->namespace), string(ref->name), describe_use(use));
+    } else if (service != NULL && ref->port != 0) {
         check_port(lint, service, ref->port, at(ref->position, ref->port_spot));
     }
 }

@@ -13,7 +13,9 @@
     "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"                      \
     "spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: 8080}]}\n"             \
     "---\napiVersion: v1\nkind: Service\nmetadata: {name: pay, namespace: bank}\n"                 \
-    "spec: {clusterIP: 10.0.0.2, ports: [{name: a, port: 80}, {name: b, port: 81}]}\n"
+    "spec: {clusterIP: 10.0.0.2, ports: [{name: a, port: 80}, {name: b, port: 81}]}\n"             \
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: far, namespace: shop}\n"                 \
+    "spec: {type: ExternalName, externalName: a.test}\n"
 
 /* Line 1 of routes.yaml is apiVersion; the spec begins on line 4. */
 static void lint(struct scratch *scratch, const char *kind, const char *spec)
@@ -88,6 +90,14 @@ static const struct {
      "port: 80", "8080"},
     {"spec:\n  parentRefs: [{group: '', kind: Service, name: web, sectionName: htpp}]\n",
      "port-not-found", 5, "sectionName: http", "htpp"},
+    {"spec:\n  parentRefs: [{group: '', kind: Service, name: pay, namespace: bank, sectionName: "
+     "'81'}]\n",
+     "port-not-found", 5, "port: 81", "'81'"},
+    {PARENT "  rules:\n  - backendRefs: [{name: web.shop.svc.cluster.local, port: 80}]\n",
+     "service-not-found", 7, "name: web", "web.shop"},
+    {PARENT "  rules:\n  - backendRefs: [{name: pay.bank, port: 80}]\n", "service-not-found", 7,
+     "name: pay, namespace: bank", "pay.bank"},
+    {PARENT "  rules:\n  - backendRefs: [{name: far, port: 80}]\n", "backend-kind", 7, NULL, "far"},
     {"spec:\n  parentRefs: [{group: '', kind: Service, name: pay, namespace: bank, sectionName: "
      "zzz}]\n",
      "port-not-found", 5, NULL, "zzz}"},

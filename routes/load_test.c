@@ -168,6 +168,8 @@ Test(load, suggests_the_kind_or_version_that_was_meant)
         {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n", NULL},
         {"apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n", NULL},
         {"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a}\n", NULL},
+        {"apiVersion: gateways.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n",
+         "apiVersion: gateway.networking.k8s.io/v1"},
         {"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", NULL},
         {"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n", ""},
         {"apiVersion: v1\nkind: Widget\nmetadata: {name: a}\n", ""},
@@ -189,6 +191,20 @@ Test(load, suggests_the_kind_or_version_that_was_meant)
         }
         scratch_finish(&scratch);
     }
+}
+
+Test(load, suggests_what_a_key_was_meant_to_be)
+{
+    struct scratch scratch;
+    scratch_init(&scratch);
+    scratch_write(&scratch, "x.yaml", "kind: Service\napiversion: v1\nmetadata: {name: a}\n");
+    scratch_load(&scratch);
+    const struct route_diagnostic *found = scratch_find(&scratch, "no-kind");
+    cr_assert_not_null(found);
+    cr_expect_eq(found->position.line, 2);
+    cr_assert_not_null(found->suggestion);
+    cr_expect_str_eq(found->suggestion, "apiVersion");
+    scratch_finish(&scratch);
 }
 
 Test(load, refuses_a_list_whose_items_are_none)

@@ -132,6 +132,11 @@ static bool is_of_kubernetes(struct bytes group, struct bytes kind)
     if (group.size == 0) {
         return is_one_of(kind, core, COUNT(core));
     }
+    for (size_t i = 0; i < COUNT(schemas); i++) {
+        if (bytes_is(kind, schemas[i].kind_name)) {
+            return false; /* a group that is misspelt */
+        }
+    }
     struct bytes ending = BYTES(".k8s.io");
     bool is_special_interest = group.size > ending.size &&
                                bytes_equal(bytes_skip(group, group.size - ending.size), ending);

@@ -950,6 +950,19 @@ Test(schema, needs_a_name_and_a_sound_place_in_the_cluster)
     }
 }
 
+Test(schema, tells_of_misspelt_metadata)
+{
+    struct decoding decoding;
+    decode(&decoding, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+                      "metadata: {name: r, namepsace: shop, uid: a, future: b}\nspec: {}\n");
+    cr_assert(!error_is(decoding.error));
+    cr_assert_eq(decoding.diagnostics.count, 2);
+    cr_expect_str_eq(decoding.diagnostics.items[0].suggestion, "namespace");
+    cr_expect_eq(decoding.diagnostics.items[0].position.column, 21);
+    cr_expect_null(decoding.diagnostics.items[1].suggestion);
+    finish(&decoding);
+}
+
 #define SERVICE_KIND "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n"
 #define SLICE_KIND "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n"
 

@@ -375,6 +375,25 @@ static void complain(struct route_source_file *source, const struct route_node *
                           NULL, "%s", text);
 }
 
+/* apiVersion or kind is missing: perhaps a key is meant to be it. */
+static void complain_of_missing(struct route_source_file *source, const struct route_node *node,
+                                const char *name)
+{
+    struct route_position position = place_of(source, node);
+    const char *suggestion = NULL;
+    uint32_t best = ROUTE_TEXT_FAR;
+    for (const struct route_node *child = node->first; child != NULL; child = child->next) {
+        struct bytes key = bytes_make(child->key, child->key_bytes);
+        if (route_text_is_nearer(key, bytes_from_string(name), &best) && !bytes_is(key, name)) {
+            position.line = child->key_line;
+            position.column = child->key_column;
+            suggestion = name;
+        }
+    }
+    route_diagnostics_add(&source->diagnostics, ROUTE_SEVERITY_ERROR, position, "no-kind",
+                          suggestion, "%s is missing", name);
+}
+
 /* The kind, or else the version, that was probably meant; NULL: no idea. */
 static const char *suggest_kind(struct bytes group, struct bytes kind, char *out, size_t size)
 {
@@ -428,8 +447,7 @@ static struct error load_object(struct parser *parser, const struct route_node *
     struct bytes api_version = route_node_text(route_node_find(node, "apiVersion"));
     struct bytes kind = route_node_text(route_node_find(node, "kind"));
     if (api_version.size == 0 || kind.size == 0) {
-        complain(source, node, "no-kind",
-                 api_version.size == 0 ? "apiVersion is missing" : "kind is missing");
+        complain_of_missing(source, node, api_version.size == 0 ? "apiVersion" : "kind");
         return OK;
     }
     struct bytes version = api_version;
