@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -185,6 +186,52 @@ class Named(Server):
 
     def handle(self, connection):
         connection.sendall(self.greeting)
+
+
+def certificate(directory, name="test"):
+    """A key and a certificate of its own issue, in one new file; its path."""
+    path = os.path.join(directory, f"{name}.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-subj", f"/CN={name}", "-keyout", path + ".key", "-out", path], check=True, capture_output=True)
+    with open(path, "ab") as both, open(path + ".key", "rb") as key:
+        both.write(key.read())
+    return path
+
+
+class Sealed(Server):
+    """Ends TLS, says its name and closes; keeps the server name of each ClientHello. A client that does not begin is greeted plainly."""
+
+    def __init__(self, host, address, port, name, path):
+        super().__init__(host, address, port)
+        self.greeting = name.encode() + b"\n"
+        self.names = []
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(path)
+        self.tls.sni_callback = lambda _, name, __: self.names.append(name)
+
+    def handle(self, connection):
+        connection.settimeout(0.3)
+        try:
+            begins = connection.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            begins = None
+        connection.settimeout(DEADLINE)
+        if begins is None:
+            connection.sendall(self.greeting)
+        elif begins:
+            with self.tls.wrap_socket(connection, server_side=True) as sealed:
+                sealed.sendall(self.greeting)
+                with contextlib.suppress(OSError):
+                    sealed.unwrap()
+
+
+def sealed_greeting(connection, name, path):
+    """What a TLS server with the certificate in `path` says to a client that asks for `name` ("": sends no server name)."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.load_verify_locations(path)
+    with tls.wrap_socket(connection, server_hostname=name or None) as sealed:
+        return read_all(sealed)
 
 
 class Collector(Server):
