@@ -1,4 +1,5 @@
-/* Accepted connections: destination, protocol, time limits. What exchanges do is in stream.c. */
+/* Accepted connections: protocol, time limits. Destinations are in target.c, exchanges in stream.c.
+ */
 #include "proxy/downstream.h"
 
 #include "base/check.h"
@@ -6,10 +7,6 @@
 #include "proxy/detect.h"
 #include "proxy/stream.h"
 #include "proxy/worker_state.h"
-
-enum {
-    OWNERS_MAX = 8,
-};
 
 static const struct transport_options transport_defaults = {
     .receive_window_bytes = RECEIVE_WINDOW_BYTES, .send_high_bytes = SEND_HIGH_BYTES};
@@ -38,101 +35,7 @@ static struct stream *only_stream(const struct downstream *downstream)
 
 struct address downstream_destination(const struct downstream *downstream)
 {
-    const struct destination *destination = &downstream->destination;
-    struct address address = {.family = destination->family, .port = destination->port};
-    memcpy(address.ip, destination->ip, sizeof(destination->ip));
-    return address;
-}
-
-static struct cluster *find_cluster(struct worker *worker, const struct route_port *port)
-{
-    const struct route_object *object = &port->service->object->object;
-    const struct cluster_source source = {.generation = worker_snapshot(worker)->generation,
-                                          .namespace = object->namespace,
-                                          .name = object->name,
-                                          .port = port->source->port,
-                                          .found = port};
-    return clusters_find(worker->clusters, &source);
-}
-
-/* A Service port by its ClusterIP or by its name: its routes apply. */
-static void aim_at_service(struct worker *worker, const struct route_port *port,
-                           struct target *target)
-{
-    bool is_tcp_routed =
-        port->rules != NULL && route_rules_kind(port->rules) == ROUTE_KIND_TCP_ROUTE;
-    target->port = port;
-    /* A TCPRoute takes the bytes as they are, whatever the port declares, and the server may speak
-     * first. */
-    target->protocol = is_tcp_routed ? ROUTE_PROTOCOL_TCP : port->protocol;
-    target->cluster = find_cluster(worker, port);
-    target->parent = target->cluster;
-    if (target->cluster == NULL) {
-        target->refusal = CAUSE_LIMIT_CONNECTIONS;
-    }
-}
-
-/* One pod: known by the slices that list it, or a bare address. */
-static void aim_at_address(struct worker *worker, const struct address *address,
-                           struct target *target)
-{
-    const struct snapshot *snapshot = worker_snapshot(worker);
-    struct route_ip ip = {.family = address->family == ADDRESS_IPV4 ? 4 : 6};
-    memcpy(ip.bytes, address->ip, sizeof(ip.bytes));
-    struct route_endpoint_owner owners[OWNERS_MAX];
-    uint32_t count = route_services_find_endpoint(route_config_services(snapshot->config), &ip,
-                                                  address->port, owners, OWNERS_MAX);
-    target->protocol = ROUTE_PROTOCOL_TCP;
-    if (count == 0) {
-        return;
-    }
-    /* Services may disagree about one pod's port: one that declares it knows better. */
-    const struct route_port *port = owners[0].port;
-    for (uint32_t i = 1; i < count && port->protocol == ROUTE_PROTOCOL_UNDECLARED; i++) {
-        port = owners[i].port;
-    }
-    target->protocol = port->protocol;
-    target->parent = find_cluster(worker, port);
-    target->cluster = clusters_find_address(worker->clusters, address, snapshot->generation);
-}
-
-static void aim_outbound(struct downstream *downstream, struct target *target)
-{
-    struct worker *worker = downstream->worker;
-    const struct route_services *services = route_config_services(worker_snapshot(worker)->config);
-    const struct destination *destination = &downstream->destination;
-    struct route_ip ip = {.family = destination->family == ADDRESS_IPV4 ? 4 : 6};
-    memcpy(ip.bytes, destination->ip, sizeof(ip.bytes));
-    const struct route_port *port =
-        route_services_find_address(services, &ip, destination->port, ROUTE_TRANSPORT_TCP);
-    if (port != NULL) {
-        aim_at_service(worker, port, target);
-        return;
-    }
-    const struct address address = downstream_destination(downstream);
-    aim_at_address(worker, &address, target);
-    if (target->parent == NULL && worker->settings->is_registry_only) {
-        target->refusal = CAUSE_REGISTRY_ONLY;
-    }
-}
-
-static void aim_named(struct downstream *downstream, struct target *target)
-{
-    struct worker *worker = downstream->worker;
-    const struct worker_listener *source = downstream->source;
-    const struct route_service *service =
-        route_services_find(route_config_services(worker_snapshot(worker)->config),
-                            source->service_namespace, source->service_name);
-    const struct route_port *port =
-        service == NULL
-            ? NULL
-            : route_service_port_find(service, source->service_port, ROUTE_TRANSPORT_TCP);
-    if (port == NULL) {
-        target->refusal = CAUSE_NO_ENDPOINTS;
-        target->protocol = ROUTE_PROTOCOL_TCP;
-        return;
-    }
-    aim_at_service(worker, port, target);
+    return destination_address(&downstream->destination);
 }
 
 const struct target *downstream_target(struct downstream *downstream)
@@ -143,19 +46,7 @@ const struct target *downstream_target(struct downstream *downstream)
         return target;
     }
     *target = (struct target){.generation = generation};
-    switch (downstream->source->kind) {
-    case LISTENER_OUTBOUND:
-        aim_outbound(downstream, target);
-        break;
-    case LISTENER_INBOUND: {
-        const struct address address = downstream_destination(downstream);
-        aim_at_address(downstream->worker, &address, target);
-        break;
-    }
-    case LISTENER_NAMED:
-        aim_named(downstream, target);
-        break;
-    }
+    target_aim(downstream->worker, downstream->source, &downstream->destination, target);
     return target;
 }
 
@@ -641,21 +532,6 @@ static bool find_destination(struct downstream *downstream)
     return !address_is_loopback(&address) && !worker_is_own(downstream->worker, &address);
 }
 
-/*
- * The address that the self-test dials (cli/redirection.h; control.c). Its rule stands before the
- * one that lets the proxy's own connections pass, so passing it through would come back here for
- * ever.
- */
-static bool is_self_test(const struct destination *destination)
-{
-    static const uint8_t ipv4[4] = {192, 0, 2, 2};
-    static const uint8_t ipv6[16] = {0x20, 0x01, 0x0d, 0xb8, [15] = 0x02};
-    return (destination->family == ADDRESS_IPV4 &&
-            memcmp(destination->ip, ipv4, sizeof(ipv4)) == 0) ||
-           (destination->family == ADDRESS_IPV6 &&
-            memcmp(destination->ip, ipv6, sizeof(ipv6)) == 0);
-}
-
 static void refuse(struct downstream *downstream, enum cause cause)
 {
     stats_count_connection(downstream->worker->options.stats, downstream->direction,
@@ -702,7 +578,7 @@ void downstream_accept(struct worker *worker, const struct worker_listener *sour
         refuse(downstream, CAUSE_LOOP);
         return;
     }
-    if (is_self_test(&downstream->destination)) {
+    if (destination_is_self_test(&downstream->destination)) {
         downstream_abort(downstream); /* it arrived: that is all it asks */
         return;
     }

@@ -12,38 +12,18 @@
 
 #include "control/stats.h"
 #include "iouring/address.h"
-#include "proxy/cause.h"
 #include "proxy/connection.h"
-#include "routes/service.h"
+#include "proxy/target.h"
 
-struct cluster;
 struct stream;
 struct worker;
 struct worker_listener;
-
-/* What a destination is in one configuration. */
-struct target {
-    uint64_t generation; /* 0: never looked up */
-    const struct route_port
-        *port;               /* whose routes apply; NULL: none. Good in this generation only */
-    struct cluster *parent;  /* the Service port, for labels; NULL: unknown. Likewise */
-    struct cluster *cluster; /* where it goes without routes; NULL: a bare address */
-    enum route_protocol protocol;
-    enum cause refusal; /* CAUSE_NONE: it may go on */
-};
 
 enum downstream_state {
     DOWNSTREAM_STATE_DETECT, /* the first bytes decide */
     DOWNSTREAM_STATE_CODEC,  /* HTTP: exchanges come from the codec */
     DOWNSTREAM_STATE_OPAQUE, /* one stream, which began with the connection */
     DOWNSTREAM_STATE_CLOSING,
-};
-
-/* A destination, smaller than struct address. */
-struct destination {
-    uint8_t family;
-    uint16_t port;
-    uint8_t ip[16];
 };
 
 struct downstream {
