@@ -46,7 +46,9 @@ static void drop_from(struct route_files *files, uint32_t first)
 {
     for (uint32_t i = first; i < files->count; i++) {
         files->bytes -= files->items[i].content.size;
-        free((void *)(uintptr_t)files->items[i].content.data);
+        if (!files->items[i].is_known) {
+            free((void *)(uintptr_t)files->items[i].content.data);
+        }
     }
     files->count = first;
 }
@@ -55,6 +57,7 @@ void route_files_finish(struct route_files *files)
 {
     drop_from(files, 0);
     free(files->items);
+    free(files->buffer);
     arena_finish(&files->names);
     *files = (struct route_files){0};
 }
@@ -67,8 +70,8 @@ static void complain(const struct reader *reader, const char *name, const char *
                           what, detail[0] == '\0' ? "" : ": ", detail);
 }
 
-static struct error add_file(struct route_files *files, const char *name, uint8_t *data,
-                             size_t size)
+static struct error add_file(struct route_files *files, const char *name, struct bytes content,
+                             bool is_known)
 {
     if (files->count == files->capacity) {
         uint32_t capacity = files->capacity * 2 + 16;
@@ -81,11 +84,12 @@ static struct error add_file(struct route_files *files, const char *name, uint8_
     }
     struct route_file *file = &files->items[files->count];
     *file = (struct route_file){.name = arena_copy_string(&files->names, bytes_from_string(name)),
-                                .content = bytes_make(data, size)};
+                                .content = content,
+                                .is_known = is_known};
     if (file->name == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    files->bytes += size;
+    files->bytes += content.size;
     files->count++;
     return OK;
 }
@@ -110,6 +114,73 @@ static int read_exactly(int fd, uint8_t *data, size_t size)
     return 0;
 }
 
+/* Room for `size` bytes that are only looked at. */
+static uint8_t *take_buffer(struct route_files *files, size_t size)
+{
+    if (files->buffer_bytes < size) {
+        free(files->buffer);
+        files->buffer = malloc(size);
+        files->buffer_bytes = files->buffer == NULL ? 0 : size;
+    }
+    return files->buffer;
+}
+
+/* Read a file that is likely to hold what it held before, `past`. */
+static struct error read_again(const struct reader *reader, const char *name, int fd,
+                               struct bytes past)
+{
+    struct route_files *files = reader->files;
+    uint8_t *data = take_buffer(files, past.size + 1);
+    if (data == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    int failure = read_exactly(fd, data, past.size);
+    if (failure != 0) {
+        complain(reader, name, "file-unreadable", "cannot be read", strerror(failure));
+        return OK;
+    }
+    if (bytes_equal(bytes_make(data, past.size), past)) {
+        return add_file(files, name, past, true);
+    }
+    data[past.size] = '\0';
+    files->buffer = NULL;
+    files->buffer_bytes = 0;
+    struct error error = add_file(files, name, bytes_make(data, past.size), false);
+    if (error_is(error)) {
+        free(data);
+    }
+    return error;
+}
+
+/* Read a file of `size` bytes; what is wrong with it becomes a diagnostic. */
+static struct error read_regular(const struct reader *reader, const char *name, int fd, size_t size)
+{
+    struct route_files *files = reader->files;
+    struct bytes past = {0};
+    if (files->known != NULL) {
+        past = files->known(files->known_argument, name);
+    }
+    if (past.data != NULL && past.size == size) {
+        return read_again(reader, name, fd, past);
+    }
+    uint8_t *data = malloc(size + 1);
+    if (data == NULL) {
+        return error_make(ERROR_NO_MEMORY, 0);
+    }
+    data[size] = '\0';
+    int failure = read_exactly(fd, data, size);
+    if (failure != 0) {
+        free(data);
+        complain(reader, name, "file-unreadable", "cannot be read", strerror(failure));
+        return OK;
+    }
+    struct error error = add_file(files, name, bytes_make(data, size), false);
+    if (error_is(error)) {
+        free(data);
+    }
+    return error;
+}
+
 /* Read an open file; what is wrong with it becomes a diagnostic. */
 static struct error read_open(const struct reader *reader, const char *name, int fd)
 {
@@ -131,22 +202,7 @@ static struct error read_open(const struct reader *reader, const char *name, int
                  "makes the configuration larger than 64 MiB in all", "");
         return OK;
     }
-    uint8_t *data = malloc((size_t)info.st_size + 1);
-    if (data == NULL) {
-        return error_make(ERROR_NO_MEMORY, 0);
-    }
-    data[info.st_size] = '\0';
-    int failure = read_exactly(fd, data, (size_t)info.st_size);
-    if (failure != 0) {
-        free(data);
-        complain(reader, name, "file-unreadable", "cannot be read", strerror(failure));
-        return OK;
-    }
-    struct error error = add_file(reader->files, name, data, (size_t)info.st_size);
-    if (error_is(error)) {
-        free(data);
-    }
-    return error;
+    return read_regular(reader, name, fd, (size_t)info.st_size);
 }
 
 static bool is_wanted(const char *name)

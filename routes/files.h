@@ -20,6 +20,7 @@
 struct route_file {
     const char *name;     /* as diagnostics show it: see `has_many_paths` */
     struct bytes content; /* malloc'd, followed by a NUL; nothing once it was taken */
+    bool is_known;        /* the content is the one that `known` gave, and not ours */
 };
 
 struct route_files {
@@ -32,6 +33,12 @@ struct route_files {
      * of one name, and each is named with its directory. A file of a single directory is named
      * relative to it, so that a configuration is the same wherever it is mounted. */
     bool has_many_paths;
+    /* Set by the caller likewise, or NULL: what a file of that name held when it was last read, or
+     * {NULL, 0}. A file that still holds it costs no memory. */
+    struct bytes (*known)(void *argument, const char *name);
+    void *known_argument;
+    uint8_t *buffer; /* owned: files are read into it until they turn out to be new */
+    size_t buffer_bytes;
 };
 
 /* No file yet; to be finished by route_files_finish. */
@@ -40,7 +47,7 @@ void route_files_init(struct route_files *files);
 /* Release all. */
 void route_files_finish(struct route_files *files);
 
-/* The content becomes the caller's, who frees it. */
+/* The content becomes the caller's, who frees it; for one that is not `is_known`. */
 struct bytes route_file_take(struct route_file *file);
 
 /*

@@ -33,6 +33,7 @@ struct route_config {
     struct arena arena;
     struct route_source_file **sources;
     uint32_t sources_count;
+    struct sha256 *hashes;        /* of the files up to each */
     struct route_objects objects; /* borrowed from the sources */
     struct route_services *services;
     struct route_attachments *attachments;
@@ -43,9 +44,16 @@ struct route_config {
     char hash[ROUTE_CONFIG_HASH_BYTES];
 };
 
+/* Who knows what files held before. */
+struct acquaintance {
+    const struct route_config *config; /* NULL: nobody */
+    uint32_t hint;                     /* of find_name */
+};
+
 struct loader {
     const struct route_load_options *options;
     const struct route_config *previous;
+    const struct route_config *past; /* the same, when its files were read by the same rule */
     struct route_diagnostics *diagnostics;
     struct route_config *config;
     struct route_changes changes; /* since `previous` */
@@ -94,13 +102,8 @@ static void keep_source(struct loader *loader, uint32_t number)
 static struct error take_source(struct loader *loader, struct route_file *file)
 {
     struct route_config *config = loader->config;
-    const struct route_config *previous = loader->previous;
-    if (previous != NULL &&
-        previous->skips_invalid_objects != loader->options->skip_invalid_objects) {
-        previous = NULL; /* its files were read by another rule */
-    }
-    struct route_source_file *source = find_name(previous, file->name, &loader->hint);
-    if (source != NULL && bytes_equal(source->content, file->content)) {
+    struct route_source_file *source = find_name(loader->past, file->name, &loader->hint);
+    if (source != NULL && file->is_known) {
         route_source_ref(source);
         config->sources[config->sources_count++] = source;
         keep_source(loader, loader->hint - 1);
@@ -285,26 +288,75 @@ static struct error compile(struct loader *loader)
 
 /* ---- the whole ---- */
 
-static void hash_files(const struct route_files *files, char ret_hash[ROUTE_CONFIG_HASH_BYTES])
+/* For route_files_read: what the file of that name held when `argument`, a configuration, was made.
+ */
+static struct bytes known_content(void *argument, const char *name)
 {
-    struct sha256 sha256;
-    uint8_t digest[SHA256_BYTES];
-    sha256_init(&sha256);
-    for (uint32_t i = 0; i < files->count; i++) {
-        sha256_update(&sha256, bytes_make(files->items[i].name, strlen(files->items[i].name) + 1));
-        sha256_update(&sha256, files->items[i].content);
-    }
-    sha256_finish(&sha256, digest);
-    sha256_print(digest, HASH_BYTES, ret_hash);
+    struct acquaintance *acquaintance = argument;
+    const struct route_source_file *source =
+        find_name(acquaintance->config, name, &acquaintance->hint);
+    return source == NULL ? (struct bytes){0} : source->content;
 }
 
-static struct error read_files(const struct loader *loader, struct route_files *files)
+static struct error read_paths(const struct route_load_options *options,
+                               struct acquaintance *acquaintance,
+                               struct route_diagnostics *diagnostics, struct route_files *files)
 {
-    for (uint32_t i = 0; i < loader->options->paths_count; i++) {
-        TRY(route_files_read(files, loader->options->paths[i], ROUTE_FILE_BYTES_MAX,
-                             ROUTE_CONFIG_BYTES_MAX, loader->diagnostics));
+    route_files_init(files);
+    files->has_many_paths = options->paths_count > 1;
+    files->known = known_content;
+    files->known_argument = acquaintance;
+    for (uint32_t i = 0; i < options->paths_count; i++) {
+        TRY(route_files_read(files, options->paths[i], ROUTE_FILE_BYTES_MAX, ROUTE_CONFIG_BYTES_MAX,
+                             diagnostics));
     }
-    hash_files(files, loader->config->hash);
+    return OK;
+}
+
+/* How many files, from the first, are those of the configuration. */
+static uint32_t count_same(const struct route_config *config, const struct route_files *files)
+{
+    uint32_t same = 0;
+    while (config != NULL && same < files->count && same < config->sources_count &&
+           files->items[same].is_known &&
+           files->items[same].content.data == config->sources[same]->content.data) {
+        same++;
+    }
+    return same;
+}
+
+/* Hash the files, beginning behind those that the previous configuration begins with as well. */
+static struct error hash_files(struct loader *loader, const struct route_files *files)
+{
+    struct route_config *config = loader->config;
+    struct sha256 sha256;
+    uint8_t digest[SHA256_BYTES];
+    config->hashes = arena_alloc(&config->arena, files->count * sizeof(*config->hashes));
+    if (config->hashes == NULL) {
+        return no_memory();
+    }
+    sha256_init(&sha256);
+    uint32_t same = count_same(loader->past, files);
+    for (uint32_t i = 0; i < files->count; i++) {
+        if (i < same) {
+            sha256 = loader->past->hashes[i];
+        } else {
+            const char *name = files->items[i].name;
+            sha256_update(&sha256, bytes_make(name, strlen(name) + 1));
+            sha256_update(&sha256, files->items[i].content);
+        }
+        config->hashes[i] = sha256;
+    }
+    sha256_finish(&sha256, digest);
+    sha256_print(digest, HASH_BYTES, config->hash);
+    return OK;
+}
+
+static struct error read_files(struct loader *loader, struct route_files *files)
+{
+    struct acquaintance acquaintance = {.config = loader->past};
+    TRY(read_paths(loader->options, &acquaintance, loader->diagnostics, files));
+    TRY(hash_files(loader, files));
     if (loader->options->ret_hash != NULL) {
         memcpy(loader->options->ret_hash, loader->config->hash, ROUTE_CONFIG_HASH_BYTES);
     }
@@ -369,6 +421,9 @@ static struct error begin(struct loader *loader)
     const struct route_load_options *options = loader->options;
     const struct route_config *previous = loader->previous;
     config->skips_invalid_objects = options->skip_invalid_objects;
+    if (previous != NULL && previous->skips_invalid_objects == config->skips_invalid_objects) {
+        loader->past = previous;
+    }
     config->options = (struct route_attach_options){
         .require_reference_grants = options->require_reference_grants, .can_udp = options->can_udp};
     if (options->namespace.data != NULL) {
@@ -386,9 +441,7 @@ static struct error begin(struct loader *loader)
 
 static struct error load(struct loader *loader)
 {
-    struct route_files files;
-    route_files_init(&files);
-    files.has_many_paths = loader->options->paths_count > 1;
+    struct route_files files = {0};
     struct error error = begin(loader);
     if (!error_is(error)) {
         error = read_files(loader, &files);
@@ -436,17 +489,12 @@ bool route_config_is_unchanged(const struct route_load_options *options,
 {
     struct route_files files;
     struct route_diagnostics diagnostics;
-    route_files_init(&files);
-    files.has_many_paths = options->paths_count > 1;
+    struct acquaintance acquaintance = {.config = config};
     route_diagnostics_init(&diagnostics);
-    bool is_read = true;
-    for (uint32_t i = 0; i < options->paths_count && is_read; i++) {
-        is_read = !error_is(route_files_read(&files, options->paths[i], ROUTE_FILE_BYTES_MAX,
-                                             ROUTE_CONFIG_BYTES_MAX, &diagnostics));
-    }
-    char hash[ROUTE_CONFIG_HASH_BYTES];
-    hash_files(&files, hash);
-    bool is_same = is_read && diagnostics.errors_count == 0 && strcmp(hash, config->hash) == 0;
+    struct error error = read_paths(options, &acquaintance, &diagnostics, &files);
+    bool is_same = !error_is(error) && diagnostics.errors_count == 0 &&
+                   files.count == config->sources_count &&
+                   count_same(config, &files) == files.count;
     route_files_finish(&files);
     route_diagnostics_finish(&diagnostics);
     return is_same;
