@@ -6,12 +6,12 @@
 #include "base/check.h"
 
 struct slot {
-    const struct route_object *object; /* NULL: free */
-    uint32_t tag;                      /* of its name, so that few others are looked at */
-    uint32_t place;
+    uint32_t tag;   /* of the name, so that few others are looked at */
+    uint32_t place; /* plus 1; 0: free */
 };
 
 struct route_index {
+    const struct route_object *const *objects; /* by place */
     struct slot *slots;
     uint32_t mask;
 };
@@ -49,17 +49,22 @@ static struct slot *find_slot(const struct route_index *index, uint64_t hash, en
                               struct bytes namespace, struct bytes name)
 {
     uint32_t tag = (uint32_t)hash;
-    for (uint32_t at = (uint32_t)(hash >> 32) & index->mask;; at = (at + 1) & index->mask) {
-        struct slot *slot = &index->slots[at];
-        if (slot->object == NULL || (slot->tag == tag && slot->object->kind == kind &&
-                                     bytes_equal(slot->object->name, name) &&
-                                     bytes_equal(slot->object->namespace, namespace))) {
-            return slot;
+    uint32_t at = (uint32_t)(hash >> 32) & index->mask;
+    for (; index->slots[at].place != 0; at = (at + 1) & index->mask) {
+        if (index->slots[at].tag == tag) {
+            const struct route_object *object = index->objects[index->slots[at].place - 1];
+            if (object->kind == kind && bytes_equal(object->name, name) &&
+                bytes_equal(object->namespace, namespace)) {
+                break;
+            }
         }
     }
+    return &index->slots[at];
 }
 
-FALLIBLE route_index_create(uint32_t capacity, struct arena *arena, struct route_index **ret_index)
+/* An empty index of `objects`, of which there will be at most `capacity`. */
+static struct error create_index(const struct route_object *const *objects, uint32_t capacity,
+                                 struct arena *arena, struct route_index **ret_index)
 {
     uint32_t size = 16;
     while (size < capacity * 2) {
@@ -70,7 +75,7 @@ FALLIBLE route_index_create(uint32_t capacity, struct arena *arena, struct route
     if (index == NULL || slots == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    *index = (struct route_index){.slots = slots, .mask = size - 1};
+    *index = (struct route_index){.objects = objects, .slots = slots, .mask = size - 1};
     *ret_index = index;
     return OK;
 }
@@ -79,7 +84,7 @@ uint32_t route_index_find(const struct route_index *index, uint64_t hash, enum r
                           struct bytes namespace, struct bytes name)
 {
     const struct slot *slot = find_slot(index, hash, kind, namespace, name);
-    return slot->object == NULL ? ROUTE_PLACE_NONE : slot->place;
+    return slot->place == 0 ? ROUTE_PLACE_NONE : slot->place - 1;
 }
 
 FALLIBLE route_objects_init(struct route_objects *objects, uint32_t capacity, struct arena *arena)
@@ -95,7 +100,7 @@ FALLIBLE route_objects_init(struct route_objects *objects, uint32_t capacity, st
         objects->origins == NULL) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    return route_index_create(capacity, arena, &objects->index);
+    return create_index(objects->items, capacity, arena, &objects->index);
 }
 
 uint32_t route_objects_add(struct route_objects *objects, const struct route_object *object,
@@ -103,12 +108,12 @@ uint32_t route_objects_add(struct route_objects *objects, const struct route_obj
 {
     struct slot *slot =
         find_slot(objects->index, name, object->kind, object->namespace, object->name);
-    if (slot->object != NULL) {
-        return slot->place;
+    if (slot->place != 0) {
+        return slot->place - 1;
     }
     CHECK(objects->count < objects->capacity);
     uint32_t place = objects->count++;
-    *slot = (struct slot){object, (uint32_t)name, place};
+    *slot = (struct slot){(uint32_t)name, place + 1};
     objects->items[place] = object;
     objects->names[place] = name;
     objects->kinds[place] = (uint8_t)object->kind;
@@ -121,7 +126,8 @@ const struct route_object *route_objects_find(const struct route_objects *object
                                               struct bytes name)
 {
     uint64_t hash = route_name_hash(kind, namespace, name);
-    return find_slot(objects->index, hash, kind, namespace, name)->object;
+    uint32_t place = route_index_find(objects->index, hash, kind, namespace, name);
+    return place == ROUTE_PLACE_NONE ? NULL : objects->items[place];
 }
 
 void route_objects_find_origins(struct route_objects *objects, const struct route_objects *previous)

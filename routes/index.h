@@ -19,9 +19,6 @@ uint64_t route_name_hash(enum route_kind kind, struct bytes namespace, struct by
 /* From kind and name to a place. */
 struct route_index;
 
-/* Errors: ERROR_NO_MEMORY. */
-FALLIBLE route_index_create(uint32_t capacity, struct arena *arena, struct route_index **ret_index);
-
 /* The place of the object of that kind and name, whose route_name_hash is `hash`; or
  * ROUTE_PLACE_NONE. Cluster-scoped kinds have the namespace "". */
 uint32_t route_index_find(const struct route_index *index, uint64_t hash, enum route_kind kind,

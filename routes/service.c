@@ -24,13 +24,24 @@ struct place {
     uint8_t transport;
 };
 
+/* What the entries of a table are, and so where their places stand. */
+enum entries {
+    ENTRIES_DIALLED,   /* a port and a ClusterIP of its Service */
+    ENTRIES_ADDRESSES, /* a Service and a ClusterIP of it */
+    ENTRIES_ENDPOINTS, /* a port and an address of one of its endpoints */
+};
+
+/* A slot says where its place stands rather than the place, so that the tables stay in the caches.
+ */
 struct slot {
-    struct place place;
-    const void *value; /* NULL: free */
-    const void *second;
+    const void *value; /* the port or Service; NULL: free */
+    uint32_t
+        which;    /* the ClusterIP by its index; of an endpoint: twice its index and its address */
+    uint32_t tag; /* of the place, which tells most others apart */
 };
 
 struct place_table {
+    enum entries entries;
     struct slot *slots;
     uint32_t mask;
 };
@@ -91,27 +102,51 @@ bool route_ip_equal(const struct route_ip *a, const struct route_ip *b)
     return a->family == b->family && memcmp(a->bytes, b->bytes, a->family == 4 ? 4 : 16) == 0;
 }
 
-static bool place_equal(const struct place *a, const struct place *b)
-{
-    return a->port == b->port && a->transport == b->transport && route_ip_equal(&a->ip, &b->ip);
-}
-
-static struct error make_table(struct arena *arena, size_t entries, struct place_table *ret_table)
+static struct error make_table(struct arena *arena, enum entries entries, size_t count,
+                               struct place_table *ret_table)
 {
     size_t size = 8;
-    while (size < entries * 2) {
+    while (size < count * 2) {
         size *= 2;
     }
-    ret_table->slots = arena_alloc_zero(arena, size, sizeof(struct slot));
-    ret_table->mask = (uint32_t)size - 1;
+    *ret_table = (struct place_table){.entries = entries,
+                                      .slots = arena_alloc_zero(arena, size, sizeof(struct slot)),
+                                      .mask = (uint32_t)size - 1};
     return ret_table->slots == NULL ? error_make(ERROR_NO_MEMORY, 0) : OK;
+}
+
+static const struct route_endpoint *endpoint_of(const struct slot *slot)
+{
+    const struct route_port *port = slot->value;
+    return &port->endpoints[slot->which / 2];
+}
+
+static bool has_place(const struct place_table *table, const struct slot *slot,
+                      const struct place *place)
+{
+    const struct route_port *port = slot->value;
+    switch (table->entries) {
+    case ENTRIES_DIALLED:
+        return port->source->port == place->port && port->source->transport == place->transport &&
+               route_ip_equal(&port->service->cluster_ips[slot->which], &place->ip);
+    case ENTRIES_ADDRESSES: {
+        const struct route_service *service = slot->value;
+        return route_ip_equal(&service->cluster_ips[slot->which], &place->ip);
+    }
+    case ENTRIES_ENDPOINTS:
+        return endpoint_of(slot)->port == place->port &&
+               route_ip_equal(&endpoint_of(slot)->addresses[slot->which % 2], &place->ip);
+    }
+    return false;
 }
 
 /* The slot of `place`, or the free one where it would go. */
 static struct slot *find_slot(const struct place_table *table, const struct place *place)
 {
-    uint32_t at = hash_place(place) & table->mask;
-    while (table->slots[at].value != NULL && !place_equal(&table->slots[at].place, place)) {
+    uint32_t tag = hash_place(place);
+    uint32_t at = tag & table->mask;
+    while (table->slots[at].value != NULL &&
+           (table->slots[at].tag != tag || !has_place(table, &table->slots[at], place))) {
         at = (at + 1) & table->mask;
     }
     return &table->slots[at];
@@ -119,13 +154,14 @@ static struct slot *find_slot(const struct place_table *table, const struct plac
 
 /* Add without looking for an equal one. */
 static void add_slot(struct place_table *table, const struct place *place, const void *value,
-                     const void *second)
+                     uint32_t which)
 {
-    uint32_t at = hash_place(place) & table->mask;
+    uint32_t tag = hash_place(place);
+    uint32_t at = tag & table->mask;
     while (table->slots[at].value != NULL) {
         at = (at + 1) & table->mask;
     }
-    table->slots[at] = (struct slot){*place, value, second};
+    table->slots[at] = (struct slot){value, which, tag};
 }
 
 /* ---- small parts ---- */
@@ -441,8 +477,9 @@ static struct error make_service(struct builder *builder, uint32_t index)
     struct background *background = &builder->services->backgrounds[index];
     if (has_new_endpoints(builder, index)) {
         uint32_t warnings = builder->diagnostics->warnings_count;
-        service->object =
-            (const struct route_service_object *)builder->objects->items[background->place];
+        *service = (struct route_service){
+            .object =
+                (const struct route_service_object *)builder->objects->items[background->place]};
         TRY(build_service(builder, service));
         background->has_warnings = builder->diagnostics->warnings_count > warnings;
         return OK;
@@ -553,7 +590,7 @@ static struct error collect_services(struct builder *builder)
     uint32_t count = count_kind(builder->objects, ROUTE_KIND_SERVICE);
     uint32_t before = builder->previous == NULL ? 0 : builder->previous->objects_count;
     services->objects_count = builder->objects->count;
-    services->items = arena_alloc_zero(builder->arena, count, sizeof(*services->items));
+    services->items = arena_alloc(builder->arena, count * sizeof(*services->items));
     services->backgrounds = arena_alloc_zero(builder->arena, count, sizeof(*services->backgrounds));
     builder->befores = malloc(((size_t)count + 1) * sizeof(*builder->befores));
     struct arrival *arrivals = malloc(((size_t)count + 1) * sizeof(*arrivals));
@@ -632,14 +669,15 @@ static void warn_claimed(struct builder *builder, const struct route_service *lo
         (int)winner->reference.size, (const char *)winner->reference.data);
 }
 
-/* Give a port of a Service to an address; of two that claim it the older counts. */
-static void claim(struct builder *builder, const struct route_port *port, const struct route_ip *ip)
+/* Give a port of a Service to one of its addresses; of two that claim it the older counts. */
+static void claim(struct builder *builder, const struct route_port *port, uint32_t which)
 {
-    struct place place = {
-        .ip = *ip, .port = port->source->port, .transport = (uint8_t)port->source->transport};
+    struct place place = {.ip = port->service->cluster_ips[which],
+                          .port = port->source->port,
+                          .transport = (uint8_t)port->source->transport};
     struct slot *slot = find_slot(&builder->services->dialled, &place);
     if (slot->value == NULL) {
-        *slot = (struct slot){.place = place, .value = port};
+        *slot = (struct slot){port, which, hash_place(&place)};
         return;
     }
     const struct route_port *other = slot->value;
@@ -653,33 +691,37 @@ static void claim(struct builder *builder, const struct route_port *port, const 
                  is_older ? port->service : other->service, port->source);
     if (is_older) {
         slot->value = port;
+        slot->which = which;
+    }
+}
+
+static void index_addresses(struct builder *builder, const struct route_service *service)
+{
+    for (uint32_t i = 0; i < service->cluster_ips_count; i++) {
+        struct place place = {.ip = service->cluster_ips[i]};
+        struct slot *slot = find_slot(&builder->services->addresses, &place);
+        const struct route_service *other = slot->value;
+        if (other == NULL ||
+            route_object_compare_age(&service->object->object, &other->object->object) < 0) {
+            *slot = (struct slot){service, i, hash_place(&place)};
+        }
     }
 }
 
 static void index_service(struct builder *builder, const struct route_service *service)
 {
-    struct route_services *services = builder->services;
-    for (uint32_t i = 0; i < service->cluster_ips_count; i++) {
-        struct place place = {.ip = service->cluster_ips[i]};
-        struct slot *slot = find_slot(&services->addresses, &place);
-        bool is_older = slot->value == NULL ||
-                        route_object_compare_age(
-                            &service->object->object,
-                            &((const struct route_service *)slot->value)->object->object) < 0;
-        if (is_older) {
-            *slot = (struct slot){.place = place, .value = service};
-        }
-    }
+    struct place_table *endpoints = &builder->services->endpoints;
+    index_addresses(builder, service);
     for (uint32_t p = 0; p < service->ports_count; p++) {
         const struct route_port *port = &service->ports[p];
         for (uint32_t i = 0; i < service->cluster_ips_count; i++) {
-            claim(builder, port, &service->cluster_ips[i]);
+            claim(builder, port, i);
         }
         for (uint32_t e = 0; e < port->endpoints_count; e++) {
             const struct route_endpoint *endpoint = &port->endpoints[e];
             for (uint32_t a = 0; a < endpoint->addresses_count; a++) {
                 struct place place = {.ip = endpoint->addresses[a], .port = endpoint->port};
-                add_slot(&services->endpoints, &place, port, endpoint);
+                add_slot(endpoints, &place, port, e * 2 + a);
             }
         }
     }
@@ -740,9 +782,9 @@ static struct error build_index(struct builder *builder)
             endpoints += (size_t)service->ports[p].endpoints_count * 2;
         }
     }
-    TRY(make_table(builder->arena, dialled, &services->dialled));
-    TRY(make_table(builder->arena, addresses, &services->addresses));
-    TRY(make_table(builder->arena, endpoints, &services->endpoints));
+    TRY(make_table(builder->arena, ENTRIES_DIALLED, dialled, &services->dialled));
+    TRY(make_table(builder->arena, ENTRIES_ADDRESSES, addresses, &services->addresses));
+    TRY(make_table(builder->arena, ENTRIES_ENDPOINTS, endpoints, &services->endpoints));
     for (uint32_t i = 0; i < services->count; i++) {
         index_service(builder, &services->items[i]);
     }
@@ -845,14 +887,15 @@ uint32_t route_services_find_endpoint(const struct route_services *services,
     const struct place_table *table = &services->endpoints;
     struct place place = {.ip = *address, .port = port};
     uint32_t found = 0;
-    for (uint32_t at = hash_place(&place) & table->mask; table->slots[at].value != NULL;
+    uint32_t tag = hash_place(&place);
+    for (uint32_t at = tag & table->mask; table->slots[at].value != NULL;
          at = (at + 1) & table->mask) {
-        if (!place_equal(&table->slots[at].place, &place)) {
+        const struct slot *slot = &table->slots[at];
+        if (slot->tag != tag || !has_place(table, slot, &place)) {
             continue;
         }
         if (found < owners_max) {
-            ret_owners[found] =
-                (struct route_endpoint_owner){table->slots[at].value, table->slots[at].second};
+            ret_owners[found] = (struct route_endpoint_owner){slot->value, endpoint_of(slot)};
         }
         found++;
     }

@@ -11,6 +11,14 @@ static void add_word(struct route_signature *signature, uint64_t word)
     signature->count++;
 }
 
+static void add_backend(struct route_signature *signature,
+                        const struct route_table_resolver *resolver, const struct route *route,
+                        const struct route_backend_ref *reference)
+{
+    bool is_counting = signature->words == NULL; /* then nobody needs the answer */
+    add_word(signature, is_counting ? 0 : resolver->backend(resolver->argument, route, reference));
+}
+
 static void add_references(struct route_signature *signature,
                            const struct route_table_resolver *resolver, const struct route *route,
                            const struct route_filter *filters, uint32_t filters_count)
@@ -18,12 +26,10 @@ static void add_references(struct route_signature *signature,
     for (uint32_t i = 0; i < filters_count; i++) {
         const struct route_filter *filter = &filters[i];
         if (filter->mirror != NULL) {
-            add_word(signature,
-                     resolver->backend(resolver->argument, route, &filter->mirror->backend));
+            add_backend(signature, resolver, route, &filter->mirror->backend);
         }
         if (filter->external_auth != NULL) {
-            add_word(signature,
-                     resolver->backend(resolver->argument, route, &filter->external_auth->backend));
+            add_backend(signature, resolver, route, &filter->external_auth->backend);
         }
         if (filter->extension_ref != NULL) {
             add_word(signature,
@@ -43,7 +49,7 @@ static void add_route(struct route_signature *signature,
         add_references(signature, resolver, route, rule->filters, rule->filters_count);
         for (uint32_t b = 0; b < rule->backend_refs_count; b++) {
             const struct route_backend_ref *reference = &rule->backend_refs[b];
-            add_word(signature, resolver->backend(resolver->argument, route, reference));
+            add_backend(signature, resolver, route, reference);
             add_references(signature, resolver, route, reference->filters,
                            reference->filters_count);
         }
