@@ -116,6 +116,15 @@ static struct route_config *load(const char *directory, const struct route_confi
     return config;
 }
 
+/* As the builder does: the last configuration goes when the next one is there. */
+static struct route_config *reload(const char *directory, struct route_config *previous,
+                                   double *ret_ms)
+{
+    struct route_config *config = load(directory, previous, ret_ms);
+    route_config_unref(previous);
+    return config;
+}
+
 static int compare_doubles(const void *a, const void *b)
 {
     double left = *(const double *)a;
@@ -170,15 +179,12 @@ int main(int argc, char **argv)
         struct route_config *config = load(directory, NULL, &first[i]);
         kib = i == 0 ? resident_kib() - before : kib;
         stats = route_config_stats(config);
-        struct route_config *unchanged = load(directory, config, &same[i]);
+        config = reload(directory, config, &same[i]);
         write_file(directory, 3, routes, 2 + i, -1);
-        struct route_config *next = load(directory, unchanged, &again[i]);
+        config = reload(directory, config, &again[i]);
         write_file(directory, 4, routes, 2 + i, 4 + FILES * i);
-        struct route_config *last = load(directory, next, &one[i]);
+        config = reload(directory, config, &one[i]);
         route_config_unref(config);
-        route_config_unref(unchanged);
-        route_config_unref(next);
-        route_config_unref(last);
     }
     double yaml_ms = median(yaml, rounds);
     double first_ms = median(first, rounds);
