@@ -113,6 +113,12 @@ static void say_metadata(struct world *world, struct text *text, const char *nam
     if (chance(world, 20)) {
         say(text, "  resourceVersion: \"%u\"\n", below(world, 9));
     }
+    if (chance(world, 15)) {
+        say(text, "  annotations: {note: %s}\n", PICK(world, "a", "b", "c", "\"1\"", "1"));
+    }
+    if (chance(world, 4)) {
+        say(text, "  %s: {}\n", PICK(world, "lables", "anotations"));
+    }
 }
 
 static void write_service(struct world *world, struct text *text)

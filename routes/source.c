@@ -139,10 +139,33 @@ static void digest_part(const struct route_node *root, struct route_source_objec
     }
 }
 
+/* Metadata: what is read of it. Annotations are only checked, and of the rest only the names, so
+ * these say nothing but must stay as they are for sharing. */
+static void digest_metadata(const struct route_node *metadata, struct route_source_object *item)
+{
+    static const char *const read[] = {"name", "namespace", "labels", "creationTimestamp"};
+    for (size_t i = 0; i < sizeof(read) / sizeof(read[0]); i++) {
+        const struct route_node *field = route_node_find(metadata, read[i]);
+        if (field != NULL) {
+            digest_part(field, item);
+        }
+    }
+    for (const struct route_node *field = metadata->first; field != NULL; field = field->next) {
+        const uint32_t place[2] = {field->key_line, field->key_column};
+        mix(item->place, field->key, field->key_bytes);
+        mix(item->place, place, sizeof(place));
+        if (strcmp(field->key, "annotations") == 0) {
+            struct route_source_object aside = {0};
+            digest_part(field, &aside);
+            mix(item->place, aside.content, sizeof(aside.content));
+            mix(item->place, aside.place, sizeof(aside.place));
+        }
+    }
+}
+
 /* All parts that are read: not the status, and not the metadata that changes with every write. */
 static void digest_object(const struct route_node *node, struct route_source_object *item)
 {
-    static const char *const read[] = {"name", "namespace", "labels", "creationTimestamp"};
     const uint32_t place[2] = {node->line, node->column};
     item->content[0] = item->content[1] = 1;
     item->place[0] = item->place[1] = 1;
@@ -151,17 +174,10 @@ static void digest_object(const struct route_node *node, struct route_source_obj
         if (strcmp(part->key, "status") == 0) {
             const uint32_t key_place[2] = {part->key_line, part->key_column};
             mix(item->place, key_place, sizeof(key_place)); /* kinds without one are told of it */
-            continue;
-        }
-        if (strcmp(part->key, "metadata") != 0 || part->type != ROUTE_NODE_MAPPING) {
+        } else if (strcmp(part->key, "metadata") == 0 && part->type == ROUTE_NODE_MAPPING) {
+            digest_metadata(part, item);
+        } else {
             digest_part(part, item);
-            continue;
-        }
-        for (size_t i = 0; i < sizeof(read) / sizeof(read[0]); i++) {
-            const struct route_node *field = route_node_find(part, read[i]);
-            if (field != NULL) {
-                digest_part(field, item);
-            }
         }
     }
 }
