@@ -29,7 +29,7 @@ enum {
     DRAIN_LOOK_MS = 20,
     STOP_MS = 1000, /* for the kernel to hand everything back at the end */
     HEALTH_CONNECTIONS_MAX = 64,
-    ADMIN_CONNECTIONS_MAX = 8,
+    ADMIN_CONNECTIONS_MAX = 16,
 };
 
 static void say(enum log_level level, const char *message, const char *detail)

@@ -110,10 +110,27 @@ static void close_connection(struct server_connection *connection)
     transport_close(&connection->transport);
 }
 
-/* The oldest connection goes that waits for its client, be it for a request or for a reader. The
- * youngest may be the kubelet's, which asks at once. False: all of them wait for us. */
+static void drop(struct server_connection *connection)
+{
+    struct server *server = connection->server;
+    connection->is_dropped = true;
+    server->dropped_count++;
+    connection->is_closing = true;
+    io_timer_stop(server->io, &connection->timer);
+    io_task_cancel(server->io, &connection->pump);
+    detach_call(connection);
+    transport_abort(&connection->transport);
+    if (server->dropped_count == server->options.connections_max) {
+        io_listener_pause(&server->listener); /* until the kernel has handed them back */
+    }
+}
+
+/* The oldest connection goes that is over but for its peer's end, else the oldest that waits for
+ * its client, be it for a request or for a reader. The youngest may be the kubelet's, which asks at
+ * once. False: all of them wait for us. */
 static bool drop_oldest(struct server *server)
 {
+    struct server_connection *oldest = NULL;
     struct list *node = server->connections.next;
     for (; node != &server->connections; node = node->next) {
         struct server_connection *connection = LIST_OWNER(node, struct server_connection, link);
@@ -122,19 +139,16 @@ static bool drop_oldest(struct server *server)
         if (connection->is_dropped || is_ours) {
             continue;
         }
-        connection->is_dropped = true;
-        server->dropped_count++;
-        connection->is_closing = true;
-        io_timer_stop(server->io, &connection->timer);
-        io_task_cancel(server->io, &connection->pump);
-        detach_call(connection);
-        transport_abort(&connection->transport);
-        if (server->dropped_count == server->options.connections_max) {
-            io_listener_pause(&server->listener); /* until the kernel has handed them back */
+        if (connection->is_closing) {
+            drop(connection);
+            return true;
         }
-        return true;
+        oldest = oldest == NULL ? connection : oldest;
     }
-    return false;
+    if (oldest != NULL) {
+        drop(oldest);
+    }
+    return oldest != NULL;
 }
 
 static void on_timeout(struct io_timer *timer)

@@ -363,6 +363,9 @@ void stats_write_prometheus(struct stats *const *workers, uint32_t workers_count
                  "Times a series was folded into \"other\".");
     stats_print(text, "outrigger_series_folded_total %llu\n",
                 (unsigned long long)stats_folded_sum(workers, workers_count));
+    /* Without a sample: no certificate is loaded. */
+    print_family(text, "outrigger_certificate_expiry_timestamp_seconds", "gauge",
+                 "When a certificate in use ends.");
     print_gauges(gauges, gauges_count, text);
 }
 
