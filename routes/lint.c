@@ -17,6 +17,8 @@
 enum {
     /* Comparing matches is quadratic; above this many on one port only the first are compared. */
     COMPARED_MAX = 2000,
+    /* So many names are compared for suggestions, half a second's worth; then there are none. */
+    NAMES_COMPARED_MAX = 500000,
     NAME_BYTES_MAX = 600,
 };
 
@@ -25,6 +27,7 @@ struct lint {
     const struct route_services *services;
     struct route_diagnostics *diagnostics;
     const struct route *route; /* that is being looked at */
+    uint32_t *names_compared;
 };
 
 static const char *string(struct bytes text)
@@ -67,6 +70,10 @@ static bool suggest_service(const struct lint *lint, struct bytes namespace, str
     }
     uint32_t best = ROUTE_TEXT_FAR;
     bool is_found = false;
+    if (*lint->names_compared > NAMES_COMPARED_MAX) {
+        return false;
+    }
+    *lint->names_compared += route_services_count(lint->services);
     for (uint32_t i = 0; i < route_services_count(lint->services); i++) {
         const struct route_object *service = &route_services_at(lint->services, i)->object->object;
         if (bytes_equal(service->namespace, namespace)) {
@@ -621,7 +628,9 @@ static void report_conditions(const struct lint *lint, uint32_t place)
 
 void route_lint(const struct route_config *config, struct route_diagnostics *diagnostics)
 {
+    uint32_t names_compared = 0;
     struct lint lint = {
+        .names_compared = &names_compared,
         .config = config,
         .services = route_config_services(config),
         .diagnostics = diagnostics,

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "routes/scratch_test.h"
@@ -166,6 +167,44 @@ Test(lint, says_what_becomes_of_a_mirror_without_a_target)
     const struct route_diagnostic *found = scratch_find(&scratch, "backend-kind");
     cr_assert_not_null(found);
     cr_assert_not_null(strstr(found->message, "nothing is mirrored"), "%s", found->message);
+    scratch_finish(&scratch);
+}
+
+Test(lint, looks_for_names_only_so_long)
+{
+    enum {
+        COUNT = 1000
+    };
+
+    struct scratch scratch;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    cr_assert_not_null(out);
+    for (int i = 0; i < COUNT; i++) {
+        (void)fprintf(
+            out,
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a-service-%d}\nspec: {ports: "
+            "[{port: 80}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: "
+            "TCPRoute\nmetadata: {name: r%d}\nspec: {parentRefs: [{group: '', kind: "
+            "Service, name: a-servise-%d}], rules: [{backendRefs: [{name: a-service-%d, "
+            "port: 80}]}]}\n---\n",
+            i, i, i, i);
+    }
+    cr_assert_eq(fclose(out), 0);
+    scratch_init(&scratch);
+    scratch_write(&scratch, "many.yaml", text);
+    free(text);
+    scratch_load(&scratch);
+    cr_assert(!error_is(scratch.error));
+    route_lint(scratch.config, &scratch.diagnostics);
+    cr_assert_eq(scratch.diagnostics.warnings_count, COUNT);
+    uint32_t suggestions = 0;
+    for (uint32_t i = 0; i < scratch.diagnostics.count; i++) {
+        suggestions += scratch.diagnostics.items[i].suggestion != NULL;
+    }
+    cr_expect_gt(suggestions, COUNT / 4);
+    cr_expect_lt(suggestions, COUNT);
     scratch_finish(&scratch);
 }
 
