@@ -108,6 +108,25 @@ def test_unknown_destinations_pass_through(world, mesh):
         assert proxy.metric("outrigger_connections_total", direction="outbound") >= 3
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["passing-through", "one-pod"])
+def test_a_lost_syn_is_sent_again_where_there_is_one_address_only(world, mesh, known):
+    """As without the proxy: the kernel sends another one after a second."""
+    world.node.add_address(WORLD)
+    world.add_pod(PODS[0])
+    objects = [service("alone", None, [port(PORT, "tcp")]), endpoint_slice("alone", [PODS[0]], PORT, "tcp")] if known else [DATABASE]
+    address = PODS[0] if known else WORLD
+    with servers.Echo(world.node, address, PORT):
+        mesh(*objects)
+        world.node.run("nft", "-f", "-", check=True, input=(
+            f"table ip lossy {{\nchain input {{\ntype filter hook input priority 0;\nip daddr {address} drop\n}}\n}}\n"))
+        heal = threading.Timer(0.4, lambda: world.node.run("nft", "delete", "table", "ip", "lossy"))
+        heal.start()
+        began = time.monotonic()
+        assert echo_once(world, address) == b"hello"
+        assert time.monotonic() - began > 0.8
+        heal.join()
+
+
 def test_registry_only_refuses_unknown_destinations(world, mesh):
     world.node.add_address(WORLD)
     world.add_pod(PODS[0])

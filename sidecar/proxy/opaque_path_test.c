@@ -167,6 +167,44 @@ TEST_EACH_SEED(opaque_path, resets_a_client_whom_nobody_answers)
     stage_end(stage);
 }
 
+TEST_EACH_SEED(opaque_path, gives_an_only_address_the_time_of_three)
+{
+    /* As when the first SYN is lost: after a second the kernel sends another one. */
+    static const struct {
+        const char *address;
+        const struct world_config *config;
+        uint64_t delay_ms;
+        bool is_reached;
+    } rows[] = {
+        {"192.0.2.7:443", &one_pod, 1200, true},
+        {"192.0.2.7:443", &one_pod, 3200, false},
+        {"10.0.0.1:8080", &one_pod, 1200, true},
+        {"10.96.0.1:80", &two_pods, 1200, false}, /* both pods, then the ClusterIP */
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct stage *stage = stage_begin(seed, rows[i].config, NULL, NULL);
+        const char *slow[] = {"192.0.2.7:443", "10.0.0.1:8080", "10.0.0.2:8080", "10.96.0.1:80"};
+        for (size_t j = 0; j < sizeof(slow) / sizeof(slow[0]); j++) {
+            io_fake_serve(stage->world.io,
+                          &(struct io_fake_service){.address = world_address(slow[j]),
+                                                    .delay_ns = rows[i].delay_ms * CLOCK_NS_PER_MS,
+                                                    .script = &party_echoes,
+                                                    .owner = &stage->servers[0]});
+        }
+        uint64_t began_ns = io_now(stage->world.io);
+        struct io_fake_peer *peer =
+            stage_dial_original(stage, LISTENER_OUTBOUND, rows[i].address, &stage->client);
+        party_say(peer, "ping");
+        io_fake_send_end(peer);
+        stage_run_until_over(stage, &stage->client);
+        cr_assert_eq(stage->client.received_bytes, rows[i].is_reached ? 4 : 0, "seed %lu row %lu",
+                     (unsigned long)seed, (unsigned long)i);
+        cr_assert_lt(io_now(stage->world.io) - began_ns, 4 * CLOCK_NS_PER_S);
+        stage_end(stage);
+    }
+}
+
 TEST_EACH_SEED(opaque_path, passes_an_unknown_destination_through)
 {
     struct stage *stage = stage_begin(seed, &one_pod, NULL, NULL);

@@ -179,6 +179,20 @@ static enum codec_protocol choose_protocol(const struct stream *stream)
     return stream->worker->codecs[protocol] == NULL ? CODEC_HTTP1 : protocol;
 }
 
+/*
+ * A lost SYN is sent again after a second (RFC 6298 2.1). Where others can be tried, they are
+ * instead; what is the only address there is may take as long as several would.
+ */
+static uint64_t connect_timeout(const struct stream *stream)
+{
+    const struct cluster *cluster = stream->cluster;
+    uint64_t timeout_ns = stream->worker->settings->connect_timeout_ns;
+    bool is_only = cluster == NULL ||
+                   (cluster->endpoints_count == 1 &&
+                    (cluster->cluster_ip == NULL || cluster->cluster_ip == cluster->endpoints[0]));
+    return is_only ? timeout_ns * ENDPOINT_ATTEMPTS_MAX : timeout_ns;
+}
+
 enum step stream_connect(struct stream *stream)
 {
     struct worker *worker = stream->worker;
@@ -208,7 +222,7 @@ enum step stream_connect(struct stream *stream)
                                              .endpoint = attempt->endpoint,
                                              .address = &stream->dialled,
                                              .protocol = protocol,
-                                             .timeout_ns = worker->settings->connect_timeout_ns,
+                                             .timeout_ns = connect_timeout(stream),
                                              .attempt = attempt};
     struct error error = upstream_connect(&options, &attempt->upstream);
     bool is_waiting = shortage_is(error) && shortage_wait(&worker->shortage, stream);
