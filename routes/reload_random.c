@@ -25,8 +25,8 @@ enum {
     NAME_BYTES = 32,
     PATH_BYTES = 128,
     DIFFERENCES_SHOWN = 3,
-    /* Of a hundred steps that were refused, how many are taken back. */
-    TAKEN_BACK = 85,
+    /* After how many of a hundred refusals the last good state comes back. */
+    TAKEN_BACK = 70,
 };
 
 struct document {
@@ -868,12 +868,31 @@ static bool step(struct world *world, uint64_t seed, struct reload_report *repor
     return is_taken;
 }
 
-struct reload_report reload_compare(uint64_t seed, uint32_t steps)
+/* The state to come back to: the last that was taken. */
+struct refuge {
+    struct file files[FILES_MAX];
+    uint32_t files_count;
+    struct route_load_options options;
+};
+
+static void copy_state(struct refuge *to, const struct world *from)
 {
-    struct reload_report report = {0};
+    memcpy(to->files, from->files, sizeof(to->files));
+    to->files_count = from->files_count;
+    to->options = from->options;
+}
+
+static void return_to(struct world *world, const struct refuge *refuge)
+{
+    memcpy(world->files, refuge->files, sizeof(world->files));
+    world->files_count = refuge->files_count;
+    world->options = refuge->options;
+}
+
+static struct world *world_create(uint64_t seed)
+{
     struct world *world = calloc(1, sizeof(*world));
-    struct file *before = calloc(FILES_MAX, sizeof(*before));
-    CHECK(world != NULL && before != NULL);
+    CHECK(world != NULL);
     world->random.state = seed;
     snprintf(world->directory, sizeof(world->directory), "/tmp/outrigger-reload-XXXXXX");
     CHECK(mkdtemp(world->directory) != NULL);
@@ -881,22 +900,29 @@ struct reload_report reload_compare(uint64_t seed, uint32_t steps)
     for (uint32_t i = 0; i < 3; i++) {
         add_file(world);
     }
+    return world;
+}
+
+struct reload_report reload_compare(uint64_t seed, uint32_t steps)
+{
+    struct reload_report report = {0};
+    struct world *world = world_create(seed);
+    struct refuge *refuge = calloc(1, sizeof(*refuge));
+    CHECK(refuge != NULL);
+    copy_state(refuge, world);
     for (uint32_t i = 0; i < steps; i++) {
-        uint32_t files_count = world->files_count;
-        struct route_load_options options = world->options;
-        memcpy(before, world->files, FILES_MAX * sizeof(*before));
         for (uint32_t edits = 1 + below(world, 3); edits > 0; edits--) {
             edit(world);
         }
-        if (!step(world, seed, &report) && chance(world, TAKEN_BACK)) {
-            memcpy(world->files, before, FILES_MAX * sizeof(*before));
-            world->files_count = files_count;
-            world->options = options;
+        if (step(world, seed, &report)) {
+            copy_state(refuge, world);
+        } else if (chance(world, TAKEN_BACK)) {
+            return_to(world, refuge);
         }
     }
     route_config_unref(world->config);
     (void)rmdir(world->directory);
-    free(before);
+    free(refuge);
     free(world);
     return report;
 }
