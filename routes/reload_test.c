@@ -4,12 +4,18 @@
 #include <criterion/criterion.h>
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
+
+#include "routes/scratch_test.h"
 
 enum {
     SEEDS = 6,
     STEPS = 120 / OUTRIGGER_TEST_DIVISOR,
+    RELOADS = 1000 / OUTRIGGER_TEST_DIVISOR,
+    ROUTES = 40,
 };
 
 Test(reload, says_and_is_the_same_as_a_load_from_nothing)
@@ -32,4 +38,50 @@ Test(reload, says_and_is_the_same_as_a_load_from_nothing)
     cr_assert_gt(sum.taken, SEEDS * STEPS / 4, "seed %" PRIu64 ": %" PRIu64, seed, sum.taken);
     cr_assert(sum.files_shared > 0 && sum.objects_shared > 0 && sum.tables_shared > 0,
               "seed %" PRIu64, seed);
+}
+
+/* Routes and their Services, each in two files; the route `changed` with another weight. */
+static void write_routes(struct scratch *scratch, int changed, int weight)
+{
+    for (int file = 0; file < 2; file++) {
+        char *text = NULL;
+        size_t size = 0;
+        FILE *out = open_memstream(&text, &size);
+        cr_assert_not_null(out);
+        for (int i = file; i < ROUTES; i += 2) {
+            (void)fprintf(
+                out,
+                "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%d}\nspec: {clusterIP: "
+                "10.0.0.%d, ports: [{name: http, port: 80}]}\n---\napiVersion: "
+                "gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r%d}\nspec:\n  "
+                "parentRefs: [{group: '', kind: Service, name: s%d}]\n  rules: [{backendRefs: "
+                "[{name: s%d, port: 80, weight: %d}]}]\n",
+                i, i + 1, i, i, (i + 1) % ROUTES, i == changed ? weight : 100);
+        }
+        (void)fclose(out);
+        scratch_write(scratch, file == 0 ? "a.yaml" : "b.yaml", text);
+        free(text);
+    }
+}
+
+Test(reload, holds_no_more_after_a_thousand_reloads)
+{
+    struct scratch scratch;
+    size_t early = 0;
+    scratch_init(&scratch);
+    for (int i = 0; i <= RELOADS; i++) {
+        write_routes(&scratch, i % ROUTES, 101 + i % 800);
+        scratch_load(&scratch);
+        cr_assert_not(error_is(scratch.error));
+        if (i > 1) { /* the route that was changed before, and the one that is changed now */
+            cr_assert_eq(route_config_stats(scratch.config).tables_compiled, 2, "reload %d", i);
+        }
+        if (i == RELOADS / 10) {
+            early = mallinfo2().uordblks;
+        }
+    }
+    /* A table and a parsed file hold what they were made of, and nothing else of their time. */
+    size_t late = mallinfo2().uordblks;
+    cr_assert_leq(late, early + early / 10, "%zu bytes early, %zu late", early, late);
+    scratch_finish(&scratch);
 }
