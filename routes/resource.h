@@ -4,15 +4,16 @@
  * does that).
  *
  * Conventions, the same for every struct here:
- *  - everything lives in the arena of its object and is immutable after decoding; a table that
- * borrows from an object holds it with route_object_ref();
- *  - text is `struct bytes`, always followed by a NUL byte that is not counted; data == NULL means
- * that the field was absent;
- *  - a list is a pointer and `…_count`; an absent optional struct is NULL; an absent duration is
- * ROUTE_DURATION_ABSENT; an absent port is 0 (valid ports are 1..65535);
- *  - enumerations have 0 for a value that this version does not know (the decoder has warned about
- * it, and for routes set `unsupported` of the rule): such an object is served without what it
- * cannot express, it never crashes anything.
+ *
+ * - everything lives in the arena of its object and is immutable after decoding; a table that
+ *   borrows from an object holds it with route_object_ref();
+ * - text is `struct bytes`, always followed by a NUL byte that is not counted; data == NULL means
+ *   that the field was absent;
+ * - a list is a pointer and `…_count`; an absent optional struct is NULL; an absent duration is
+ *   ROUTE_DURATION_ABSENT; an absent port is 0 (valid ports are 1..65535);
+ * - enumerations have 0 for a value that this version does not know (the decoder has warned about
+ *   it, and for routes set `unsupported` of the rule): such an object is served without what it
+ *   cannot express, it never crashes anything.
  */
 #pragma once
 
