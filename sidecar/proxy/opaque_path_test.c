@@ -64,6 +64,35 @@ TEST_EACH_SEED(opaque_path, passes_the_reset_of_a_client_on)
     stage_end(stage);
 }
 
+/* The protocol is found from the first bytes, for at most 300 ms: until then there is no stream,
+ * and a drain must not find that nothing is open. */
+TEST_EACH_SEED(opaque_path, counts_a_connection_of_unknown_protocol_as_open)
+{
+    static const struct world_config undeclared = {
+        .port_name = "db", .pods = 1, .has_slices = true};
+    struct stage *stage = stage_begin(seed, &undeclared, &party_keeps, NULL);
+    struct io_fake_peer *peer = stage_dial(stage, &stage->client);
+    for (int i = 0; i < 100 && worker_open_exchanges(stage->world.worker) == 0; i++) {
+        io_fake_run_for(stage->world.io, 10 * CLOCK_NS_PER_MS);
+    }
+    cr_assert_eq(worker_open_exchanges(stage->world.worker), 1, "seed %lu", (unsigned long)seed);
+    cr_assert_eq(stage->servers[0].connected, 0);
+    io_fake_reset(peer);
+    stage_settle(stage);
+    cr_assert_eq(worker_open_exchanges(stage->world.worker), 0);
+    const char *log = world_log(&stage->world);
+    cr_assert_not_null(strstr(log, "downstream_reset"), "%s", log);
+    cr_assert_not_null(strstr(log, "shop/web:80"), "%s", log);
+    peer = stage_dial(stage, &stage->client);
+    stage_settle(stage);
+    cr_assert_eq(worker_open_exchanges(stage->world.worker), 1);
+    cr_assert_eq(stage->servers[0].connected, 1);
+    io_fake_reset(peer);
+    stage_settle(stage);
+    cr_assert_eq(worker_open_exchanges(stage->world.worker), 0);
+    stage_end(stage);
+}
+
 TEST_EACH_SEED(opaque_path, passes_the_reset_of_a_server_on)
 {
     struct stage *stage = stage_begin(seed, &one_pod, &party_keeps, NULL);
