@@ -389,6 +389,10 @@ static struct error read_directory(const struct reader *reader, int directory_fd
         }
         free_names(&names);
     }
+    if (error.code == ERROR_LIMIT) {
+        complain(reader, ".", "config-too-large", "the directory has more than 10,000 files", "");
+        error = OK; /* what was wrong has been said */
+    }
     return error;
 }
 

@@ -207,6 +207,23 @@ Test(load, suggests_what_a_key_was_meant_to_be)
     scratch_finish(&scratch);
 }
 
+Test(load, says_that_a_directory_has_too_many_files)
+{
+    struct scratch scratch;
+    scratch_init(&scratch);
+    for (int i = 0; i <= 10000; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "%d.yaml", i);
+        scratch_write(&scratch, name, "");
+    }
+    scratch_load(&scratch);
+    cr_expect_eq(scratch.error.code, ERROR_CONFIG);
+    const struct route_diagnostic *found = scratch_find(&scratch, "config-too-large");
+    cr_assert_not_null(found);
+    cr_expect_not_null(strstr(found->message, "10,000 files"), "%s", found->message);
+    scratch_finish(&scratch);
+}
+
 Test(load, refuses_a_list_whose_items_are_none)
 {
     struct scratch scratch;
