@@ -52,7 +52,19 @@ def become_user(uid):
     check(libc.syscall(SYS_SETRESUID, uid, uid, uid))
 
 
-class Namespace:
+class Place:
+    """Where programs run: `command` says how."""
+
+    def run(self, *arguments, uid=None, timeout=20, **options):
+        options.setdefault("capture_output", True)
+        options.setdefault("text", True)
+        return subprocess.run(self.command(arguments, uid), timeout=timeout, **options)
+
+    def popen(self, *arguments, uid=None, **options):
+        return subprocess.Popen(self.command(arguments, uid), **options)
+
+
+class Namespace(Place):
     def __init__(self, label):
         self.name = f"or-{label}-{os.getpid()}-{next(counter)}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
@@ -73,14 +85,6 @@ class Namespace:
         if uid is not None:
             prefix += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
         return prefix + [str(argument) for argument in arguments]
-
-    def run(self, *arguments, uid=None, timeout=20, **options):
-        options.setdefault("capture_output", True)
-        options.setdefault("text", True)
-        return subprocess.run(self.command(arguments, uid), timeout=timeout, **options)
-
-    def popen(self, *arguments, uid=None, **options):
-        return subprocess.Popen(self.command(arguments, uid), **options)
 
     def call(self, function, *arguments, uid=None):
         """Run the function in a thread inside the namespace and hand on what it returns or raises."""
@@ -114,7 +118,7 @@ class Namespace:
         self.ip("address", "add", f"{address}/{bits}", "dev", device, *options)
 
 
-class Host:
+class Host(Place):
     """The machine's own namespace behind the same calls, for tests that need no privilege."""
 
     name = None
@@ -122,14 +126,6 @@ class Host:
     def command(self, arguments, uid=None):
         assert uid is None
         return [str(argument) for argument in arguments]
-
-    def run(self, *arguments, uid=None, timeout=20, **options):
-        options.setdefault("capture_output", True)
-        options.setdefault("text", True)
-        return subprocess.run(self.command(arguments, uid), timeout=timeout, **options)
-
-    def popen(self, *arguments, uid=None, **options):
-        return subprocess.Popen(self.command(arguments, uid), **options)
 
     def call(self, function, *arguments, uid=None):
         assert uid is None
