@@ -125,6 +125,21 @@ def test_a_killed_proxy_can_be_started_again_at_once(host, restricted, start, co
     assert proxy.status()["ready"]
 
 
+@pytest.mark.parametrize("path, reason", [("/closed/below/admin.sock", "cannot make the directory"), ("/closed/admin.sock", "Permission denied"),
+                                          ("/file/admin.sock", "Not a directory"), ("/file", "no socket"), ("/" + "x" * 110, "longer than")])
+def test_an_admin_socket_that_cannot_be_is_status_1_with_path_and_reason(world, outrigger, directory, config, path, reason):
+    os.mkdir(directory + "/closed")
+    with open(directory + "/file", "w"):
+        pass
+    os.chmod(directory + "/file", 0o666)
+    result = world.pod.run(outrigger, "proxy", "--config", config().path, "--outbound-port", 0, "--inbound-port", 0, "--health-port", 0,
+                           "--admin-socket", directory + path, uid=UID)
+    assert result.returncode == 1, result.stderr
+    [line] = [line for line in result.stderr.splitlines() if "level=error" in line]
+    assert "flag=--admin-socket" in line and directory + path in line and reason in line
+    assert os.path.isfile(directory + "/file")
+
+
 def test_the_socket_of_a_living_process_is_left_alone(host, restricted, outrigger, directory):
     proxy = restricted(servers.free_port(host))
     result = run(outrigger, "proxy", "--config", directory, "--outbound-port", 0, "--inbound-port", 0, "--health-port", 0,

@@ -31,15 +31,20 @@ static struct error fail(const char *what, int number, char *reason, size_t size
 }
 
 /* Make the directories of `path` that are missing. */
-static void make_directories(const char *path)
+static struct error make_directories(const char *path, char *reason, size_t size)
 {
     char directory[sizeof(((struct sockaddr_un *)0)->sun_path)];
     snprintf(directory, sizeof(directory), "%s", path);
     for (char *at = strchr(directory + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
         *at = '\0';
-        mkdir(directory, 0755); /* what is wrong with it, bind will say */
+        if (mkdir(directory, 0755) != 0 && errno != EEXIST) {
+            int number = errno;
+            snprintf(reason, size, "cannot make the directory %s: %s", directory, strerror(number));
+            return error_make(ERROR_OS, number);
+        }
         *at = '/';
     }
+    return OK;
 }
 
 /* Does somebody listen there? */
@@ -107,7 +112,7 @@ struct error admin_socket_open(const char *path, const char *group, int *ret_fd,
         return error_make(ERROR_OS, ENAMETOOLONG);
     }
     memcpy(address.sun_path, path, strlen(path) + 1);
-    make_directories(path);
+    TRY(make_directories(path, reason, size));
     TRY(clear_path(&address, reason, size));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
