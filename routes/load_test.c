@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "routes/scratch_test.h"
-#include "routes/yaml.h"
 
 #define SERVICE(name, ip)                                                                          \
     "---\napiVersion: v1\nkind: Service\nmetadata: {name: " name "}\nspec: {clusterIP: " ip        \

@@ -11,7 +11,6 @@
 #include "base/check.h"
 #include "routes/candidate.h"
 #include "routes/lookup.h"
-#include "routes/path.h"
 
 enum {
     FACTS_MAX = 64, /* of a request; with more, divided lists are walked whole */

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "routes/explain.h"
 #include "routes/table_random.h"
 
 /* A table of one HTTPRoute, from rules that live as long as the test. */

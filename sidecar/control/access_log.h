@@ -12,7 +12,6 @@
 #include "control/stats.h"
 #include "iouring/address.h"
 #include "proxy/cause.h"
-#include "routes/diagnostic.h"
 
 enum access_log_format {
     ACCESS_LOG_OFF,

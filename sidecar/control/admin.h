@@ -4,7 +4,6 @@
  */
 #pragma once
 
-#include "base/error.h"
 #include "control/control.h"
 
 /* Handles one request; `owner` is the struct control. */

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "limits.h"
 #include "proxy/downstream.h"
 #include "proxy/worker_state.h"
 

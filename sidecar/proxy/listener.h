@@ -7,7 +7,6 @@
 
 #include <stdbool.h>
 
-#include "base/list.h"
 #include "iouring/io.h"
 #include "proxy/worker.h"
 

@@ -5,7 +5,6 @@
 #include "proxy/downstream.h"
 #include "proxy/stream.h"
 #include "proxy/worker_state.h"
-#include "upstream/upstream.h"
 
 static void copy_text(char *to, size_t size, struct bytes from)
 {

@@ -14,7 +14,6 @@
 #include "proxy/connection.h"
 #include "proxy/listener.h"
 #include "proxy/worker.h"
-#include "routes/match.h"
 #include "upstream/cluster.h"
 #include "upstream/conn_pool.h"
 #include "upstream/shortage.h"

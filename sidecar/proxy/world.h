@@ -12,7 +12,6 @@
 #include "control/snapshot.h"
 #include "iouring/io_fake.h"
 #include "proxy/worker.h"
-#include "routes/service.h"
 
 enum {
     WORLD_PODS_MAX = 8,
