@@ -4,6 +4,7 @@
  */
 #include "proxy/worker.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -562,12 +563,14 @@ FALLIBLE worker_start(const struct worker_options *options, struct worker **ret_
     struct worker_thread *thread = calloc(1, sizeof(*thread));
     int started = eventfd(0, EFD_CLOEXEC);
     if (thread == NULL || started < 0) {
+        struct error error =
+            started < 0 ? error_from_errno(errno) : error_make(ERROR_NO_MEMORY, ENOMEM);
         free(thread);
         if (started >= 0) {
             close(started);
         }
         snapshot_unref(options->snapshot);
-        return error_make(ERROR_NO_MEMORY, 0);
+        return error;
     }
     thread->options = *options;
     thread->started = started;
