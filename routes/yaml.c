@@ -1,12 +1,13 @@
 /* libyaml's event parser under bounds that are checked at every event. */
 #include "routes/yaml.h"
 
-#include <yaml.h>
-
-#include "routes/census.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include <yaml.h>
+
+#include "base/check.h"
+#include "routes/census.h"
 
 enum {
     TEXT_CHUNK_BYTES = 4096,
@@ -235,6 +236,7 @@ enum {
 /* Note that a pair was joined just before `at`. */
 static void add_join(struct route_yaml *yaml, struct cursor at)
 {
+    CHECK(yaml->joins != NULL);
     const struct join *last = yaml->joins_count == 0 ? NULL : &yaml->joins[yaml->joins_count - 1];
     uint32_t before = last != NULL && last->line == at.line ? last->shift : 0;
     yaml->joins[yaml->joins_count++] =
@@ -562,10 +564,10 @@ static bool is_tab_indented(const struct route_yaml *yaml, uint32_t number)
         rest = bytes_skip(rest, end == rest.size ? end : end + 1);
     }
     size_t blanks = 0;
-    while (blanks < rest.size && rest.data[blanks] == ' ') {
+    while (rest.data != NULL && blanks < rest.size && rest.data[blanks] == ' ') {
         blanks++;
     }
-    return blanks < rest.size && rest.data[blanks] == '\t';
+    return rest.data != NULL && blanks < rest.size && rest.data[blanks] == '\t';
 }
 
 static struct error refuse_syntax(struct route_yaml *yaml)
