@@ -206,6 +206,48 @@ Test(load, suggests_what_a_key_was_meant_to_be)
     scratch_finish(&scratch);
 }
 
+Test(load, keeps_places_when_only_a_part_of_a_file_is_parsed)
+{
+    static const struct {
+        const char *last; /* document, that begins on line 12 */
+        const char *code;
+        uint32_t line;
+        uint32_t column;
+    } cases[] = {
+        {"a: \xff\n", "not-utf8", 12, 4},         {"a:\n\tb: 1\n", "not-yaml", 13, 1},
+        {"a: [1\n", "not-yaml", 13, 1},           {"a: \x01\n", "control-character", 12, 4},
+        {"a: 1\na: 2\n", "duplicate-key", 13, 1}, {"a: \"\\0\"\n", "nul-byte", 12, 4},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[1024];
+        struct scratch scratch;
+        scratch_init(&scratch);
+        snprintf(text, sizeof(text), "%s%s---\n", SERVICE("a", "10.0.0.1"),
+                 SERVICE("b", "10.0.0.2"));
+        scratch_write(&scratch, "x.yaml", text);
+        scratch_load(&scratch);
+        cr_assert(!error_is(scratch.error));
+        size_t size = strlen(text);
+        snprintf(text + size, sizeof(text) - size, "%s", cases[i].last);
+        uint32_t lines = 1;
+        for (size_t at = 0; at < size; at++) {
+            lines += text[at] == '\n';
+        }
+        cr_assert_eq(lines, 12, "%u", lines);
+        scratch_write(&scratch, "x.yaml", text);
+        scratch_load(&scratch);
+        cr_assert_eq(scratch.error.code, ERROR_CONFIG);
+        const struct route_diagnostic *found = scratch_find(&scratch, cases[i].code);
+        cr_assert_not_null(found, "case %zu: %s", i, scratch.diagnostics.items[0].code);
+        cr_expect_eq(found->position.line, cases[i].line, "case %zu: line %u", i,
+                     found->position.line);
+        cr_expect_eq(found->position.column, cases[i].column, "case %zu: column %u", i,
+                     found->position.column);
+        scratch_finish(&scratch);
+    }
+}
+
 Test(load, says_that_a_directory_has_too_many_files)
 {
     struct scratch scratch;

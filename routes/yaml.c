@@ -313,10 +313,10 @@ static uint32_t find_shift(const struct route_yaml *yaml, struct cursor at)
 static struct cursor place(const struct route_yaml *yaml, yaml_mark_t mark)
 {
     struct cursor at = {(uint32_t)mark.line + 1, (uint32_t)mark.column + 1};
+    at.column += yaml->joins_count == 0 ? 0 : find_shift(yaml, at);
     if (yaml->sections_count > 0) {
         at.line = yaml->sections[yaml->section].line + (uint32_t)mark.line - yaml->section_line;
     }
-    at.column += yaml->joins_count == 0 ? 0 : find_shift(yaml, at);
     return at;
 }
 
@@ -555,7 +555,7 @@ static struct error check_decoration(struct route_yaml *yaml, const yaml_event_t
     return OK;
 }
 
-/* Is the line indented by a tab? What libyaml says about that nobody would guess. */
+/* Is that line of the content indented by a tab? What libyaml says about that nobody would guess. */
 static bool is_tab_indented(const struct route_yaml *yaml, uint32_t number)
 {
     struct bytes rest = yaml->content;
@@ -579,7 +579,7 @@ static struct error refuse_syntax(struct route_yaml *yaml)
     struct cursor at = place(yaml, parser->problem_mark);
     struct route_position position = {yaml->file, at.line, at.column};
     const char *problem = parser->problem == NULL ? "cannot be read" : parser->problem;
-    if (is_tab_indented(yaml, at.line)) {
+    if (is_tab_indented(yaml, (uint32_t)parser->problem_mark.line + 1)) {
         route_diagnostics_add(yaml->diagnostics, ROUTE_SEVERITY_ERROR, position, "not-yaml", NULL,
                               "not YAML: a tab cannot indent, use spaces");
     } else if (parser->context != NULL) {
