@@ -590,6 +590,7 @@ static struct error parse_document(struct parser *parser, struct route_yaml *yam
                                    const struct plan *plan, uint32_t *section, struct arena *arena,
                                    bool *ret_is_last)
 {
+    CHECK(plan->sections_count == 0 || (plan->sections != NULL && plan->kept != NULL));
     struct route_source_file *source = parser->source;
     const struct route_node *document = NULL;
     uint32_t before = route_yaml_nodes_count(yaml);
