@@ -81,12 +81,13 @@ void route_unserved_check(const struct route_object *object, struct route_diagno
     bool is_enforced = object->kind == ROUTE_KIND_AUTHORIZATION_POLICY &&
                        !((const struct route_authorization_policy *)object)->is_audit;
     if (is_enforced || asks_for_mesh_tls(object)) {
-        route_diagnostics_add(
-            diagnostics, ROUTE_SEVERITY_ERROR, object->position, "policy-unserved",
-            is_enforced ? "mode: Audit, or leave it out" : "Permissive and Disabled are served",
-            "%s %.*s asks for %s, which this version does not enforce",
-            route_kind_name(object->kind), (int)object->name.size, (const char *)object->name.data,
-            is_enforced ? "authorisation" : "mesh TLS");
+        route_diagnostics_add(diagnostics, ROUTE_SEVERITY_ERROR, object->position,
+                              "policy-unserved", is_enforced ? "mode: Audit" : NULL,
+                              "%s %.*s asks for %s, which this version does not enforce%s",
+                              route_kind_name(object->kind), (int)object->name.size,
+                              (const char *)object->name.data,
+                              is_enforced ? "authorisation" : "mesh TLS",
+                              is_enforced ? "" : "; the modes Permissive and Disabled are served");
     } else if (object->kind == ROUTE_KIND_BACKEND_TLS_POLICY) {
         route_diagnostics_add(
             diagnostics, ROUTE_SEVERITY_WARNING, object->position, "policy-unserved", NULL,
