@@ -3,7 +3,7 @@
  *
  * match.c and explain.c both judge a request with route_candidate_check, so they cannot disagree
  * about what a predicate means; they differ in which candidates they look at. Internal to routes/:
- * table.c makes candidates.
+ * table_candidate.c makes candidates.
  */
 #pragma once
 

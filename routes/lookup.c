@@ -87,7 +87,8 @@ static enum place find_place(const struct route_candidate *candidate)
     return candidate->type == ROUTE_MATCH_PREFIX ? PLACE_PREFIX : PLACE_ANY;
 }
 
-/* What the request's bytes are compared with; for gRPC table.c has put "/service/method" in `path`.
+/* What the request's bytes are compared with; for gRPC table_candidate.c has put "/service/method"
+ * in `path`.
  */
 static uint64_t hash_key(const struct route_candidate *candidate, struct bytes key)
 {

@@ -1,4 +1,6 @@
-/* Accepted connections: protocol, time limits. Destinations are in target.c, exchanges in stream.c.
+/*
+ * Accepted connections: which protocol they speak, and their time limits. Where they were meant to
+ * go is in target.c, what exchanges do in stream.c.
  */
 #include "proxy/downstream.h"
 
