@@ -35,21 +35,6 @@ static void feed(struct relay *relay, const char *request, const uint8_t *data, 
     CHECK(relay->upstream.codec == NULL || relay->is_tunnel);
 }
 
-/* With a field more than it came with, a head may be over the next one's bound. */
-static bool is_near_bound(const uint8_t *data, size_t size)
-{
-    size_t lines = 0;
-    for (size_t i = 0; i < size; i++) {
-        lines += data[i] == '\n';
-    }
-    return lines > 30 || size > 8000;
-}
-
-static void expect_same(const struct relay_record *a, const struct relay_record *b)
-{
-    CHECK(a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0));
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1 || size > 100000) {
@@ -61,12 +46,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *request = requests[data[0] & 3];
     feed(&whole, request, data + 1, size - 1, size);
     feed(&cut, request, data + 1, size - 1, 1u + data[0] / 4);
-    expect_same(&whole.to_client, &cut.to_client);
-    if (!whole.has_reset && !is_near_bound(data, size)) {
+    relay_expect_same(&whole.to_client, &cut.to_client);
+    if (!whole.has_reset && !relay_is_near_bound(data, size)) {
         feed(&second, request, whole.to_client.data, whole.to_client.size,
              whole.to_client.size + 1);
         CHECK(!second.has_reset); /* what was relayed as complete is not malformed to the next */
-        expect_same(&whole.to_client, &second.to_client);
+        relay_expect_same(&whole.to_client, &second.to_client);
         relay_finish(&second);
     }
     relay_finish(&whole);

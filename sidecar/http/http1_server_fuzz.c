@@ -30,21 +30,6 @@ static void feed(struct relay *relay, const uint8_t *data, size_t size, size_t s
     relay_cut(relay);
 }
 
-/* With a field more than it came with, a head may be over the next one's bound. */
-static bool is_near_bound(const uint8_t *data, size_t size)
-{
-    size_t lines = 0;
-    for (size_t i = 0; i < size; i++) {
-        lines += data[i] == '\n';
-    }
-    return lines > 30 || size > 8000;
-}
-
-static void expect_same(const struct relay_record *a, const struct relay_record *b)
-{
-    CHECK(a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0));
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2 || size > 100000) {
@@ -55,16 +40,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct relay second;
     feed(&whole, data + 1, size - 1, size);
     feed(&cut, data + 1, size - 1, 1u + data[0] % 64);
-    expect_same(&whole.to_server, &cut.to_server);
-    expect_same(&whole.to_client, &cut.to_client);
+    relay_expect_same(&whole.to_server, &cut.to_server);
+    relay_expect_same(&whole.to_client, &cut.to_client);
     /* A second proxy refuses a request of HTTP/1.0 that had no Host, and counts Max-Forwards of
      * OPTIONS once more. */
     const struct relay_record *passed = &whole.to_server;
-    if (passed->size > 0 && !is_near_bound(data, size) &&
+    if (passed->size > 0 && !relay_is_near_bound(data, size) &&
         memmem(passed->data, passed->size, "\r\nHost: \r\n", 10) == NULL &&
         memmem(passed->data, passed->size, "OPTIONS", 7) == NULL) {
         feed(&second, passed->data, passed->size, passed->size);
-        expect_same(passed, &second.to_server);
+        relay_expect_same(passed, &second.to_server);
         relay_finish(&second);
     }
     relay_finish(&whole);

@@ -361,3 +361,17 @@ void relay_respond_end(struct relay *relay, enum codec_end end)
     codec_receive_end(relay->client, end);
     run(relay);
 }
+
+bool relay_is_near_bound(const uint8_t *data, size_t size)
+{
+    size_t lines = 0;
+    for (size_t i = 0; i < size; i++) {
+        lines += data[i] == '\n';
+    }
+    return lines > 30 || size > 8000;
+}
+
+void relay_expect_same(const struct relay_record *a, const struct relay_record *b)
+{
+    CHECK(a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0));
+}

@@ -62,3 +62,9 @@ void relay_receive_end(struct relay *relay, enum codec_end end);
 /* Bytes from the upstream peer. */
 void relay_respond(struct relay *relay, const uint8_t *data, size_t size);
 void relay_respond_end(struct relay *relay, enum codec_end end);
+
+/* With a field more than it came with, may a head of this input be over the next one's bound? */
+bool relay_is_near_bound(const uint8_t *data, size_t size);
+
+/* CHECK that two peers got the same. */
+void relay_expect_same(const struct relay_record *a, const struct relay_record *b);
