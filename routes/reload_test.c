@@ -12,8 +12,8 @@
 #include "routes/scratch_test.h"
 
 enum {
-    SEEDS = 6,
-    STEPS = 120 / OUTRIGGER_TEST_DIVISOR,
+    SEEDS = OUTRIGGER_TEST_DIVISOR > 6 ? 1 : 6 / OUTRIGGER_TEST_DIVISOR,
+    STEPS = 120,
     RELOADS = 1000 / OUTRIGGER_TEST_DIVISOR,
     ROUTES = 40,
 };
