@@ -184,7 +184,7 @@ static void say_backend(struct world *world, struct text *text, const char *inde
         say(text, "%s  kind: %s\n%s  group: x.example\n", indent, PICK(world, "Service", "Other"),
             indent);
     }
-    if (chance(world, 25)) {
+    if (chance(world, 40)) {
         say(text, "%s  namespace: %s\n", indent, pick_namespace(world));
     }
     if (chance(world, 30)) {
@@ -348,7 +348,8 @@ static void write_grant(struct world *world, struct text *text)
         "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: "
         "g%u, namespace: %s}\nspec:\n  from: [{group: gateway.networking.k8s.io, kind: %s, "
         "namespace: %s}]\n  to: [{group: \"\", kind: Service%s}]\n",
-        below(world, 3), pick_namespace(world), PICK(world, "HTTPRoute", "GRPCRoute", "TCPRoute"),
+        below(world, 3), PICK(world, "web", "pay", "shop"),
+        PICK(world, "HTTPRoute", "HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute"),
         pick_namespace(world), PICK(world, "", ", name: a", ", name: b", ", name: c"));
 }
 
@@ -424,11 +425,11 @@ static void write_document(struct world *world, struct document *document)
     uint32_t kind = below(world, 100);
     if (kind < 25) {
         write_service(world, &text);
-    } else if (kind < 70) {
+    } else if (kind < 66) {
         write_route(world, &text);
-    } else if (kind < 80) {
+    } else if (kind < 73) {
         write_slice(world, &text);
-    } else if (kind < 86) {
+    } else if (kind < 85) {
         write_grant(world, &text);
     } else if (kind < 95) {
         write_policy(world, &text);
@@ -897,6 +898,7 @@ static struct world *world_create(uint64_t seed)
     snprintf(world->directory, sizeof(world->directory), "/tmp/outrigger-reload-XXXXXX");
     CHECK(mkdtemp(world->directory) != NULL);
     world->paths[0] = world->directory;
+    world->options.require_reference_grants = chance(world, 70);
     for (uint32_t i = 0; i < 3; i++) {
         add_file(world);
     }

@@ -12,7 +12,7 @@
 #include "routes/scratch_test.h"
 
 enum {
-    SEEDS = OUTRIGGER_TEST_DIVISOR > 6 ? 1 : 6 / OUTRIGGER_TEST_DIVISOR,
+    SEEDS = OUTRIGGER_TEST_DIVISOR > 6 ? 2 : 12 / OUTRIGGER_TEST_DIVISOR,
     STEPS = 120,
     RELOADS = 1000 / OUTRIGGER_TEST_DIVISOR,
     ROUTES = 40,
@@ -83,5 +83,36 @@ Test(reload, holds_no_more_after_a_thousand_reloads)
     /* A table and a parsed file hold what they were made of, and nothing else of their time. */
     size_t late = mallinfo2().uordblks;
     cr_assert_leq(late, early + early / 10, "%zu bytes early, %zu late", early, late);
+    scratch_finish(&scratch);
+}
+
+Test(reload, follows_a_grant_that_comes_and_goes)
+{
+    static const char grant[] =
+        "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g, "
+        "namespace: pay}\nspec:\n  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, "
+        "namespace: default}]\n  to: [{group: '', kind: Service}]\n";
+    struct scratch scratch;
+    scratch_init(&scratch);
+    scratch.options.require_reference_grants = true;
+    scratch_write(
+        &scratch, "a.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.0.0.1, ports: "
+        "[{port: 80}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: b, namespace: pay}\n"
+        "spec: {clusterIP: 10.0.0.2, ports: [{port: 80}]}\n---\napiVersion: "
+        "gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n  parentRefs: "
+        "[{group: '', kind: Service, name: a}]\n  rules: [{backendRefs: [{name: b, namespace: pay, "
+        "port: 80}]}]\n");
+    for (int i = 0; i < 4; i++) {
+        bool is_granted = i % 2 == 1;
+        scratch_write(&scratch, "g.yaml", is_granted ? grant : "");
+        scratch_load(&scratch);
+        cr_assert_not(error_is(scratch.error));
+        const struct route_rules *rules = scratch_port(&scratch, "default", "a", 80)->rules;
+        cr_assert_eq(route_rules_at(rules, 0)->backends[0].fault,
+                     is_granted ? ROUTE_BACKEND_VALID : ROUTE_BACKEND_NOT_PERMITTED, "load %d", i);
+        cr_assert_eq(scratch_condition(&scratch, "r", NULL, "ResolvedRefs")->status, is_granted,
+                     "load %d", i);
+    }
     scratch_finish(&scratch);
 }
