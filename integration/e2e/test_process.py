@@ -1,5 +1,7 @@
 """The process: start, readiness, signals, drain, exit statuses, the admin socket, and --listen without any privilege."""
 
+import contextlib
+import ctypes
 import json
 import os
 import re
@@ -273,6 +275,43 @@ def test_the_health_port_answers_its_four_paths(host, restricted):
     code, text = proxy.get("/metrics")
     assert code == 200 and "# TYPE outrigger_config_generation gauge" in text
     assert proxy.get("/other")[0] == 404
+
+
+@contextlib.contextmanager
+def stopped_thread(process, name):
+    """One thread of it does not run any more (ptrace: a signal would stop them all)."""
+    def comm(task):
+        with open(f"/proc/{process.pid}/task/{task}/comm") as file:
+            return file.read().strip()
+
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long] * 4
+    ptrace.restype = ctypes.c_long
+    seize, interrupt, detach, wait_all = 0x4206, 0x4207, 17, 0x40000000
+    [thread] = [int(task) for task in os.listdir(f"/proc/{process.pid}/task") if comm(task) == name]
+    if ptrace(seize, thread, 0, 0) != 0:
+        pytest.skip("ptrace is not allowed here")
+    ptrace(interrupt, thread, 0, 0)
+    os.waitpid(thread, wait_all)
+    try:
+        yield
+    finally:
+        ptrace(detach, thread, 0, 0)
+
+
+@pytest.mark.slow
+def test_a_stuck_worker_fails_liveness_and_is_told_to_who_asks_it(host, restricted):
+    proxy = restricted(servers.free_port(host), workers=2)
+    with stopped_thread(proxy.process, "worker-1"):
+        assert proxy.get("/healthz/live") == (503, "worker: stuck\n")
+        began = time.monotonic()
+        assert proxy.get("/healthz/live")[0] == 503
+        assert proxy.get("/healthz/ready")[0] == 200 and proxy.admin("/status")[0] == 200
+        assert time.monotonic() - began < 1, "what is known already is said at once, and control waits for nobody"
+        code, body = proxy.admin("/connections")
+        assert code == 503 and body["code"] == "timeout"
+    servers.wait_until(lambda: proxy.get("/healthz/live") == (200, "live\n"), "it lives again")
+    assert proxy.admin("/connections") == (200, [])
 
 
 @pytest.mark.parametrize("words", [b"", b"GET /healthz/li", b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 50],

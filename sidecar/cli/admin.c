@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 
 enum {
-    TIMEOUT_SECONDS = 10,
+    TIMEOUT_SECONDS = 125, /* longer than the proxy takes to say that it is stuck */
     REQUEST_BYTES_MAX = 8192,
     ANSWER_BYTES_MAX = 256 << 20,
 };

@@ -19,6 +19,8 @@
 enum {
     QUERY_FIELDS_MAX = 64,
     EXPLAIN_ARENA_BYTES_MAX = 1 << 20,
+    RELOAD_SECONDS =
+        120, /* of the largest configuration, on a machine that does other things too */
 };
 
 static const char json_type[] = "application/json";
@@ -470,6 +472,7 @@ static void post_reload(const struct admin_call *admin, const struct message_hea
         return;
     }
     *waiting = *admin;
+    server_wait_longer(admin->call, RELOAD_SECONDS);
     builder_ask(admin->control->builder, waiting);
 }
 

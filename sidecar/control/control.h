@@ -67,6 +67,7 @@ struct control {
     uint64_t log_lines_lost; /* nobody reads standard output or standard error */
     uint32_t workers_count;
     struct server *health;
+    uint32_t live_late_count; /* probes that a worker has left without an answer (health.c) */
     struct server *admin;
     struct io_watch signals;
     int signal_fd;

@@ -9,7 +9,7 @@
 #include "control/gauges.h"
 
 enum {
-    LIVE_SECONDS = 5, /* a worker that has not turned for this long is stuck */
+    LIVE_SECONDS = 4, /* a worker that has not turned for this long is stuck; server.c waits 5 */
 };
 
 static const char text_type[] = "text/plain; charset=utf-8";
@@ -40,12 +40,13 @@ struct live_question {
 };
 
 /* One probe. Freed when it is answered and every worker has answered: a stuck worker keeps its
- * question for ever. */
+ * question for ever. While there is one that nobody can answer in time, others are not asked. */
 struct live_check {
     struct control *control;
     struct server_call *call; /* NULL once answered */
     struct io_timer timer;
     uint32_t waiting;
+    bool is_late;
     struct live_question questions[];
 };
 
@@ -57,6 +58,7 @@ static void finish_check(struct live_check *check, bool is_live)
     }
     if (check->waiting == 0) {
         io_timer_stop(check->control->io, &check->timer);
+        check->control->live_late_count -= check->is_late;
         free(check);
     }
 }
@@ -72,12 +74,19 @@ static void on_answer(struct worker_query *query)
 
 static void on_late(struct io_timer *timer)
 {
-    finish_check(LIST_OWNER(timer, struct live_check, timer), false);
+    struct live_check *check = LIST_OWNER(timer, struct live_check, timer);
+    check->is_late = true;
+    check->control->live_late_count++;
+    finish_check(check, false);
 }
 
 static void handle_live(struct server_call *call, struct control *control)
 {
     uint32_t count = control->workers_count;
+    if (control->live_late_count > 0) {
+        reply_text(call, 503, "worker: stuck\n");
+        return;
+    }
     struct live_check *check = calloc(1, sizeof(*check) + count * sizeof(check->questions[0]));
     if (check == NULL) {
         reply_text(call, 503, "memory: out\n");

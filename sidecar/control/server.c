@@ -29,8 +29,10 @@ struct server_call {
     struct server_connection *connection; /* borrowed; NULL once it is gone */
     struct exchange exchange;
     struct arena arena;
-    bool is_handled; /* the handler has it: it will be answered */
+    bool is_handled; /* the handler has seen it */
+    bool is_owed;    /* the handler has yet to answer: the call is not freed before that */
     bool is_answered;
+    bool is_late; /* answered in the handler's place, whose answer is dropped */
     bool is_head_request;
     char *text; /* owned: the answer's body */
     size_t size;
@@ -93,7 +95,7 @@ static void detach_call(struct server_connection *connection)
     exchange_reset(&call->exchange, EXCHANGE_RESET_CANCEL);
     call->connection = NULL;
     connection->call = NULL;
-    if (!call->is_handled || call->is_answered) {
+    if (!call->is_owed) {
         free_call(call);
     }
 }
@@ -151,10 +153,7 @@ static bool drop_oldest(struct server *server)
     return oldest != NULL;
 }
 
-static void on_timeout(struct io_timer *timer)
-{
-    close_connection(LIST_OWNER(timer, struct server_connection, timer));
-}
+static void on_timeout(struct io_timer *timer);
 
 static void restart_timer(struct server_connection *connection)
 {
@@ -249,7 +248,9 @@ static void on_head(struct exchange *exchange, struct message_head *head, bool i
 {
     struct server_call *call = LIST_OWNER(exchange, struct server_call, exchange);
     call->is_handled = true;
+    call->is_owed = true;
     call->is_head_request = head->is_head_request;
+    restart_timer(call->connection); /* the time that the connection was idle does not count */
     if (!is_end) {
         exchange_grant(exchange, UINT32_MAX); /* a body is read and dropped: no command has one */
     }
@@ -296,7 +297,12 @@ static void on_done(struct exchange *exchange)
 {
     struct server_call *call = LIST_OWNER(exchange, struct server_call, exchange);
     struct server_connection *connection = call->connection;
-    free_call(call);
+    if (!call->is_owed) {
+        free_call(call);
+    } else if (connection != NULL) {
+        call->connection = NULL;
+        connection->call = NULL;
+    }
     if (connection != NULL) {
         restart_timer(connection);
         io_task_schedule(connection->server->io, &connection->pump, on_pump);
@@ -395,10 +401,9 @@ static void reply(struct server_call *call, uint16_t status, const char *type, c
     }
 }
 
-static void answer(struct server_call *call, uint16_t status, const char *type, const char *allow,
-                   char *text, size_t size)
+static void give(struct server_call *call, uint16_t status, const char *type, const char *allow,
+                 char *text, size_t size)
 {
-    CHECK(call->is_handled && !call->is_answered);
     call->is_answered = true;
     call->text = text;
     call->size = text == NULL ? 0 : size;
@@ -410,6 +415,47 @@ static void answer(struct server_call *call, uint16_t status, const char *type, 
     restart_timer(connection);
     reply(call, text == NULL && size > 0 ? 500 : status, type, allow);
     flush(connection);
+}
+
+/* The handler's answer. */
+static void answer(struct server_call *call, uint16_t status, const char *type, const char *allow,
+                   char *text, size_t size)
+{
+    CHECK(call->is_owed);
+    call->is_owed = false;
+    if (!call->is_late) {
+        give(call, status, type, allow, text, size);
+        return;
+    }
+    free(text);
+    if (call->connection == NULL) {
+        free_call(call);
+    }
+}
+
+/* A handler that waits for too long (a worker is stuck) is not waited for: its client is told. */
+static void on_timeout(struct io_timer *timer)
+{
+    struct server_connection *connection = LIST_OWNER(timer, struct server_connection, timer);
+    struct server_call *call = connection->call;
+    if (call == NULL || !call->is_owed || call->is_late) {
+        close_connection(connection);
+        return;
+    }
+    char *text = strdup("{\"code\":\"timeout\",\"message\":\"no answer in time: a worker or the "
+                        "builder is stuck\"}\n");
+    call->is_late = true;
+    give(call, 503, "application/json", NULL, text, text == NULL ? 0 : strlen(text));
+}
+
+void server_wait_longer(struct server_call *call, uint32_t seconds)
+{
+    struct server_connection *connection = call->connection;
+    if (connection != NULL) {
+        struct io *io = connection->server->io;
+        io_timer_start(io, &connection->timer, clock_add(io_now(io), seconds * CLOCK_NS_PER_S),
+                       on_timeout);
+    }
 }
 
 void server_reply(struct server_call *call, uint16_t status, const char *type, char *text,

@@ -5,7 +5,8 @@
  *
  * Bounds (reliability.md I): connections_max at once, the oldest that waits for its client making
  * room for the next, so that silent clients keep no probe out; 5 s for a request and for a reader
- * that does not read; request bodies are read and dropped; one answer at a time.
+ * that does not read, and for the handler; request bodies are read and dropped; one answer at a
+ * time.
  */
 #pragma once
 
@@ -45,6 +46,10 @@ void server_close(struct server *server);
  */
 void server_reply(struct server_call *call, uint16_t status, const char *type, char *text,
                   size_t size);
+
+/* Let the handler take `seconds` from now, instead of 5, before its client is told that it is stuck
+ * (503; what the handler answers then is dropped). */
+void server_wait_longer(struct server_call *call, uint32_t seconds);
 
 /* The same with an `Allow` field, for 405. */
 void server_reply_not_allowed(struct server_call *call, const char *allow);

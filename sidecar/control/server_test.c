@@ -272,6 +272,53 @@ Test(server, keeps_those_it_owes_an_answer, .init = begin_narrow, .fini = end, .
     close(third);
 }
 
+/* Idle time before the request does not count. Returns the client. */
+static int be_told_that_the_handler_is_stuck(void)
+{
+    int fd = connect_client();
+    turn_for(1000);
+    send_text(fd, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
+    turn_for(4500);
+    char byte;
+    cr_assert_eq(recv(fd, &byte, 1, MSG_DONTWAIT), -1, "told before its time");
+    const char *text = read_until(fd, "stuck");
+    cr_assert_eq(strncmp(text, "HTTP/1.1 503 ", 13), 0, "%s", text);
+    return fd;
+}
+
+/* What the handler says in the end is dropped. */
+Test(server, tells_a_client_whose_handler_is_stuck, .init = begin, .fini = end, .timeout = 20)
+{
+    int fd = be_told_that_the_handler_is_stuck();
+    send_text(fd, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    cr_assert_not_null(strstr(read_until(fd, "hello"), "hello"));
+    server_reply(held, 200, "text/plain", copy_of("at last"), 7);
+    turn_for(30);
+    char byte;
+    cr_assert_eq(recv(fd, &byte, 1, MSG_DONTWAIT), -1);
+    close(fd);
+}
+
+Test(server, outlives_a_client_that_left_a_stuck_handler, .init = begin, .fini = end, .timeout = 20)
+{
+    close(be_told_that_the_handler_is_stuck());
+    turn_for(30);
+    server_reply(held, 200, "text/plain", copy_of("at last"), 7);
+    turn_for(30);
+}
+
+Test(server, waits_longer_for_a_handler_that_says_so, .init = begin, .fini = end, .timeout = 20)
+{
+    int fd = connect_client();
+    send_text(fd, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
+    turn_for(30);
+    server_wait_longer(held, 8);
+    turn_for(6000);
+    server_reply(held, 200, "text/plain", copy_of("at last"), 7);
+    cr_assert_not_null(strstr(read_until(fd, "at last"), "200 OK"));
+    close(fd);
+}
+
 Test(server, lets_go_of_clients_that_say_nothing, .init = begin, .fini = end, .timeout = 20)
 {
     int fd = connect_client();
