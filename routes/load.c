@@ -1,10 +1,7 @@
 /*
  * From files to a configuration. The order: read all files; parse those whose bytes are new; gather
- * the objects and see that none is there twice; build Services; attach; compile what changed.
- *
- * Sharing: a parsed file keeps its objects as long as its bytes do, and a table is kept when its
- * signature is the same. The previous configuration is alive meanwhile, so that equal addresses are
- * equal objects.
+ * the objects and see that none is there twice; find what has changed; attach; make Services;
+ * compile. What is shared with the previous configuration is in load.h.
  */
 #include "routes/load.h"
 

@@ -1,10 +1,22 @@
 /*
  * From a directory to an immutable configuration: the entry point of routes/.
  *
- * A load takes the previous configuration and shares with it what did not change: a file with the
- * same bytes is not parsed again, an object with the same text at the same place is the same
- * object, and a Service whose routes, backends and extensions are the same objects keeps its
- * compiled table.
+ * A load takes the previous configuration and makes only what is different, by three rules, each of
+ * which is right by itself:
+ *
+ *  - text: the same bytes on the same lines of a file of the same name give the same objects and
+ *    the same messages, so they are not parsed again (source.h);
+ *  - names: what was made of other objects (the conditions of a route, a Service with its ports)
+ *    keeps while none of the names that it asked about means another object than before
+ *    (changes.h);
+ *  - content: a table whose routes are the same objects, and whose references lead to the same
+ *    answers, is the same table (signature.h).
+ *
+ * Objects that are the same have the same address, as the previous configuration is alive while the
+ * next is made. Over all objects there remain copies of pointers and of Services, counts of
+ * references, one look-up for each name, and the hash of the files behind the first that is new.
+ * Nothing that is shared holds the configuration that it came from. That the result is what a load
+ * from nothing gives, reload_test.c shows on random edits.
  *
  * Thread: loading blocks on files and belongs on the builder thread. A configuration is immutable
  * and may be read by any thread; it is freed by whoever unrefs it last, which takes milliseconds
