@@ -566,7 +566,7 @@ static void on_accept(struct io_listener *listener, int fd)
         return;
     }
     connection->server = server;
-    struct http1_options http1_options = {.date = server->options.date};
+    struct http1_options http1_options = {.date = server->options.date, .has_json_errors = true};
     struct error error = http1_create(CODEC_ROLE_SERVER, &codec_events, connection,
                                       io_blocks(server->io), &http1_options, &connection->codec);
     if (error_is(error)) {

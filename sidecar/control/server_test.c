@@ -205,7 +205,11 @@ Test(server, refuses_what_is_malformed_and_goes_on, .init = begin, .fini = end, 
 {
     int fd = connect_client();
     send_text(fd, "GET  /x HTTP/1.1\r\nHost: a\r\n\r\n");
-    cr_assert_not_null(strstr(read_until(fd, NULL), "400"));
+    const char *text = read_until(fd, NULL);
+    cr_assert_not_null(strstr(text, "400"));
+    cr_assert_not_null(
+        strstr(text, "\r\n\r\n{\"code\":\"request_malformed\",\"message\":\"Bad Request\"}\n"),
+        "%s", text);
     close(fd);
     fd = connect_client();
     send_text(fd, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");

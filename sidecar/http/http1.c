@@ -137,13 +137,15 @@ void http1_end_receive(struct http1 *http1)
 
 /* ---- Answers of the codec's own ---- */
 
-/* An answer without content. `details` of proxy-status (RFC 9209); NULL: nothing went wrong. */
+/* An answer without content, but where errors have a body. `details` of proxy-status (RFC 9209);
+ * NULL: nothing went wrong. */
 void http1_answer(struct http1 *http1, uint16_t status, const char *details, bool is_close)
 {
     static const char methods[] = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 
     enum {
-        ANSWER_BYTES_MAX = 512
+        ANSWER_BYTES_MAX = 640,
+        BODY_BYTES_MAX = 128
     };
 
     uint8_t *text = NULL;
@@ -161,14 +163,21 @@ void http1_answer(struct http1 *http1, uint16_t status, const char *details, boo
     bool has_date = http1->date != NULL;
     bool has_details = details != NULL;
     struct bytes reason = message_reason(status);
+    char body[BODY_BYTES_MAX] = "";
+    int body_size = 0;
+    if (has_details && http1->has_json_errors) {
+        body_size = snprintf(body, sizeof(body), "{\"code\":\"%s\",\"message\":\"%.*s\"}\n",
+                             details, (int)reason.size, (const char *)reason.data);
+    }
     int size =
         snprintf((char *)text, ANSWER_BYTES_MAX,
-                 "HTTP/1.1 %u %.*s\r\n%s%.29s%sContent-Length: 0\r\n%s%s%s%s%s\r\n", status,
+                 "HTTP/1.1 %u %.*s\r\n%s%.29s%s%sContent-Length: %d\r\n%s%s%s%s%s\r\n%s", status,
                  (int)reason.size, (const char *)reason.data, has_date ? "Date: " : "",
                  has_date ? http1->date : "", has_date ? "\r\n" : "",
+                 body_size > 0 ? "Content-Type: application/json\r\n" : "", body_size,
                  has_details ? "proxy-status: outrigger; error=http_request_error; details=\"" : "",
                  has_details ? details : "", has_details ? "\"\r\n" : "", more,
-                 is_close ? "Connection: close\r\n" : "");
+                 is_close ? "Connection: close\r\n" : "", body);
     CHECK(size > 0 && size < ANSWER_BYTES_MAX);
     buffer_commit(out, (size_t)size);
 }
@@ -312,6 +321,7 @@ struct error http1_create(enum codec_role role, const struct codec_events *event
                                   .is_reusable = role == CODEC_ROLE_CLIENT,
                                   .is_idle_timeout_wanted = role == CODEC_ROLE_SERVER};
     http1->date = options->date;
+    http1->has_json_errors = options->has_json_errors;
     *ret_codec = &http1->codec;
     return OK;
 }

@@ -28,6 +28,8 @@ struct http1_options {
     /* Server role: the present time as IMF-fixdate, HTTP1_DATE_BYTES long, kept up to date by its
      * owner; added to responses without Date. Borrowed; NULL: none is added. */
     const char *date;
+    /* Server role: refusals have a body, {"code","message"}, as the admin socket's errors do. */
+    bool has_json_errors;
 };
 
 /*

@@ -51,6 +51,7 @@ struct http1 {
     struct codec codec;        /* first: the codec is the http1 */
     struct exchange *exchange; /* borrowed; NULL between exchanges */
     const char *date;          /* borrowed; may be NULL */
+    bool has_json_errors;
 
     enum receive_state receive_state;
     uint64_t receive_left;  /* of the body or the chunk */
