@@ -8,11 +8,10 @@
 
 #include "base/check.h"
 #include "routes/census.h"
+#include "routes/yaml_text.h"
 
 enum {
     TEXT_CHUNK_BYTES = 4096,
-    /* libyaml compares each directive with all others, so a file of them would be quadratic. */
-    DIRECTIVES_MAX = 64,
     /* Below this many keys comparing each pair is cheaper than sorting. */
     KEYS_COMPARED_MAX = 24,
 };
@@ -27,22 +26,13 @@ struct frame {
     uint16_t key_bytes;
 };
 
-/* Behind a pair that was joined, columns of its line are so many less than in the file. */
-struct join {
-    uint32_t line;
-    uint32_t column; /* of what follows the pair, as libyaml counts */
-    uint32_t shift;
-};
-
 struct route_yaml {
     yaml_parser_t parser;
     const char *file;
     struct route_diagnostics *diagnostics;
     struct arena *arena;  /* of the document that is being read */
     struct bytes content; /* borrowed: what libyaml reads */
-    uint8_t *rewritten;   /* owned: JSON with its surrogate pairs joined, or NULL */
-    struct join *joins;   /* owned: where pairs were joined, in order */
-    uint32_t joins_count;
+    struct route_joins joins;
     uint8_t *selected;                    /* owned: the texts of several sections, or NULL */
     const struct route_section *sections; /* borrowed; none: the whole file */
     uint32_t sections_count;
@@ -59,14 +49,9 @@ struct route_yaml {
 
 static const char too_many[] = "the file has more than 500,000 nodes";
 
-/* ---- Encoding ---- */
+/* ---- Refusing ---- */
 
-struct cursor {
-    uint32_t line;
-    uint32_t column;
-};
-
-static struct error refuse(struct route_yaml *yaml, struct cursor at, const char *code,
+static struct error refuse(struct route_yaml *yaml, struct route_spot at, const char *code,
                            const char *text)
 {
     struct route_position position = {yaml->file, at.line, at.column};
@@ -76,244 +61,13 @@ static struct error refuse(struct route_yaml *yaml, struct cursor at, const char
     return error_make(ERROR_CONFIG, 0);
 }
 
-/* What YAML does not take unescaped; said here, as libyaml would not say where. */
-static bool is_control(uint32_t code_point)
-{
-    bool is_c1 = code_point >= 0x7f && code_point < 0xa0 && code_point != 0x85;
-    bool is_c0 = code_point < 0x20 && code_point != '\t' && code_point != '\r';
-    return is_c0 || is_c1 || code_point == 0xfffe || code_point == 0xffff;
-}
-
-/* Begins it as an editor of Windows would save it: a byte order mark, or an ASCII character in two
- * bytes? */
-static bool is_utf16(struct bytes content)
-{
-    return bytes_starts_with(content, BYTES("\xff\xfe")) ||
-           bytes_starts_with(content, BYTES("\xfe\xff")) ||
-           (content.size >= 2 && (content.data[0] == 0) != (content.data[1] == 0));
-}
-
-static struct error refuse_utf16(struct route_yaml *yaml)
-{
-    return refuse(yaml, (struct cursor){1, 1}, "not-utf8",
-                  "the file is UTF-16, not UTF-8: save it as UTF-8");
-}
-
-/* ASCII of words: not blank, not control, and not the '"', ',' and '%' that are looked at. */
-static bool is_ordinary(uint8_t byte)
-{
-    static const uint64_t ordinary[4] = {0xffffefda00000000, 0x7fffffffffffffff, 0, 0};
-    return (ordinary[byte >> 6] >> (byte & 63) & 1) != 0;
-}
-
-/* How many bytes from here on are of a word and in no way special. */
-static size_t ordinary_run(struct bytes text)
-{
-    size_t run = 0;
-    while (run < text.size && is_ordinary(text.data[run])) {
-        run++;
-    }
-    return run;
-}
-
-/* What is wrong with a character that is not ASCII text; NULL: nothing. */
-static const char *judge_character(struct bytes text, size_t *ret_size, const char **ret_code)
-{
-    uint32_t code_point = 0;
-    *ret_size = bytes_first_character(text, &code_point);
-    if (text.data[0] == 0) {
-        *ret_code = "nul-byte";
-        return "the file holds a NUL byte";
-    }
-    if (*ret_size == 0) {
-        *ret_code = "not-utf8";
-        return "the file is not valid UTF-8";
-    }
-    *ret_code = "control-character";
-    return is_control(code_point) ? "the file holds a control character" : NULL;
-}
-
-/* Refuse what is not UTF-8 or holds control characters, with its place; libyaml would only give an
- * offset. A word longer than any text may be is refused before libyaml reads it, too. */
-static struct error check_encoding(struct route_yaml *yaml, struct bytes content)
-{
-    struct cursor at = {1, 1};
-    uint32_t directives = 0;
-    size_t word_bytes = 0;
-    for (size_t i = 0; i < content.size;) {
-        uint8_t byte = content.data[i];
-        bool ends_word = byte == '\n' || byte == ' ' || byte == '"' || byte == ',';
-        size_t size = ordinary_run(bytes_skip(content, i));
-        uint32_t columns = size == 0 ? 1 : (uint32_t)size;
-        if (size == 0 && (ends_word || byte == '%')) {
-            size = 1;
-            directives += byte == '%' && at.column == 1;
-        } else if (size == 0) {
-            const char *code = NULL;
-            const char *problem = judge_character(bytes_skip(content, i), &size, &code);
-            if (problem != NULL) {
-                return byte != 0x7f && is_utf16(content) ? refuse_utf16(yaml)
-                                                         : refuse(yaml, at, code, problem);
-            }
-        }
-        if (directives > DIRECTIVES_MAX) {
-            return refuse(yaml, at, "not-yaml", "too many YAML directives");
-        }
-        word_bytes = ends_word ? 0 : word_bytes + size;
-        at.column += columns;
-        i += size;
-        if (word_bytes > ROUTE_SCALAR_BYTES_MAX) {
-            at.column -= (uint32_t)(word_bytes - ROUTE_SCALAR_BYTES_MAX);
-            return refuse(yaml, at, "too-long", "a text is longer than 1 MiB");
-        }
-        if (byte == '\n') {
-            at = (struct cursor){at.line + 1, 1};
-        }
-    }
-    return OK;
-}
-
-/* ---- JSON's surrogate pairs ---- */
-
-/* Four hexadecimal digits, or -1. */
-static int32_t parse_hex4(const uint8_t *data)
-{
-    int32_t value = 0;
-    for (size_t i = 0; i < 4; i++) {
-        uint8_t digit = byte_lower(data[i]);
-        if (digit >= '0' && digit <= '9') {
-            value = value * 16 + (digit - '0');
-        } else if (digit >= 'a' && digit <= 'f') {
-            value = value * 16 + (digit - 'a' + 10);
-        } else {
-            return -1;
-        }
-    }
-    return value;
-}
-
-/* The code point of a pair such as \ud83d\ude00 at `data`, or 0. */
-static uint32_t surrogate_pair(const uint8_t *data, size_t size)
-{
-    if (size < 12 || data[0] != '\\' || data[1] != 'u' || data[6] != '\\' || data[7] != 'u') {
-        return 0;
-    }
-    int32_t high = parse_hex4(data + 2);
-    int32_t low = parse_hex4(data + 8);
-    if (high < 0xd800 || high > 0xdbff || low < 0xdc00 || low > 0xdfff) {
-        return 0;
-    }
-    return 0x10000 + ((uint32_t)(high - 0xd800) << 10) + (uint32_t)(low - 0xdc00);
-}
-
-/* YAML's escape for one code point, ten bytes: \U and eight digits. */
-static size_t write_escape(uint8_t *out, uint32_t code_point)
-{
-    static const char digits[] = "0123456789abcdef";
-    out[0] = '\\';
-    out[1] = 'U';
-    for (size_t i = 0; i < 8; i++) {
-        out[2 + i] = (uint8_t)digits[code_point >> (28 - 4 * i) & 15];
-    }
-    return 10;
-}
-
-static bool looks_like_json(struct bytes content)
-{
-    size_t i = 0;
-    while (i < content.size && (content.data[i] == ' ' || content.data[i] == '\t' ||
-                                content.data[i] == '\r' || content.data[i] == '\n')) {
-        i++;
-    }
-    return i < content.size && (content.data[i] == '{' || content.data[i] == '[');
-}
-
-enum {
-    PAIR_BYTES = 12, /* of the pair in JSON; YAML's escape is shorter */
-    ESCAPE_BYTES = 10,
-};
-
-/* Note that a pair was joined just before `at`. */
-static void add_join(struct route_yaml *yaml, struct cursor at)
-{
-    CHECK(yaml->joins != NULL);
-    const struct join *last = yaml->joins_count == 0 ? NULL : &yaml->joins[yaml->joins_count - 1];
-    uint32_t before = last != NULL && last->line == at.line ? last->shift : 0;
-    yaml->joins[yaml->joins_count++] =
-        (struct join){at.line, at.column, before + PAIR_BYTES - ESCAPE_BYTES};
-}
-
-/* Copy JSON, each pair as one escape. */
-static size_t rewrite(struct route_yaml *yaml, struct bytes content)
-{
-    struct cursor at = {1, 1};
-    size_t size = 0;
-    for (size_t i = 0; i < content.size;) {
-        uint8_t byte = content.data[i];
-        uint32_t pair = byte == '\\' ? surrogate_pair(content.data + i, content.size - i) : 0;
-        if (pair != 0) {
-            size += write_escape(yaml->rewritten + size, pair);
-            i += PAIR_BYTES;
-            at.column += ESCAPE_BYTES;
-            add_join(yaml, at);
-            continue;
-        }
-        if (byte == '\\' && i + 1 < content.size) { /* "\\\\ud83d" is no pair */
-            yaml->rewritten[size++] = byte;
-            i++;
-            at.column++;
-        }
-        byte = content.data[i];
-        yaml->rewritten[size++] = byte;
-        i++;
-        at.column += (byte & 0xc0) != 0x80;
-        at = byte == '\n' ? (struct cursor){at.line + 1, 1} : at;
-    }
-    return size;
-}
-
-/*
- * YAML has no surrogate pairs, JSON has nothing else beyond the basic plane; the rest of JSON is
- * YAML to libyaml.
- */
-static struct error join_surrogates(struct route_yaml *yaml, struct bytes *content)
-{
-    if (!looks_like_json(*content) || bytes_find_bytes(*content, BYTES("\\u")) == content->size) {
-        return OK;
-    }
-    yaml->rewritten = malloc(content->size);
-    yaml->joins = malloc((content->size / PAIR_BYTES + 1) * sizeof(*yaml->joins));
-    if (yaml->rewritten == NULL || yaml->joins == NULL) {
-        return error_make(ERROR_NO_MEMORY, 0);
-    }
-    *content = bytes_make(yaml->rewritten, rewrite(yaml, *content));
-    return OK;
-}
-
 /* ---- Nodes ---- */
 
-/* The last pair that was joined on the line of `at`, at or before it: its shift. */
-static uint32_t find_shift(const struct route_yaml *yaml, struct cursor at)
-{
-    uint32_t begin = 0;
-    uint32_t end = yaml->joins_count;
-    while (begin < end) {
-        uint32_t middle = begin + (end - begin) / 2;
-        const struct join *join = &yaml->joins[middle];
-        if (join->line < at.line || (join->line == at.line && join->column <= at.column)) {
-            begin = middle + 1;
-        } else {
-            end = middle;
-        }
-    }
-    return begin > 0 && yaml->joins[begin - 1].line == at.line ? yaml->joins[begin - 1].shift : 0;
-}
-
 /* The place in the file. */
-static struct cursor place(const struct route_yaml *yaml, yaml_mark_t mark)
+static struct route_spot place(const struct route_yaml *yaml, yaml_mark_t mark)
 {
-    struct cursor at = {(uint32_t)mark.line + 1, (uint32_t)mark.column + 1};
-    at.column += yaml->joins_count == 0 ? 0 : find_shift(yaml, at);
+    struct route_spot at = {(uint32_t)mark.line + 1, (uint32_t)mark.column + 1};
+    at.column += route_joins_shift(&yaml->joins, at);
     if (yaml->sections_count > 0) {
         at.line = yaml->sections[yaml->section].line + (uint32_t)mark.line - yaml->section_line;
     }
@@ -409,8 +163,8 @@ static struct error check_keys(struct route_yaml *yaml, const struct route_node 
 }
 
 /* Make a node and hang it into the open collection. */
-static struct error add_node(struct route_yaml *yaml, enum route_node_type type, struct cursor at,
-                             struct route_node **ret_node)
+static struct error add_node(struct route_yaml *yaml, enum route_node_type type,
+                             struct route_spot at, struct route_node **ret_node)
 {
     if (yaml->nodes_count >= ROUTE_FILE_NODES_MAX) {
         return refuse(yaml, at, "too-many-nodes", too_many);
@@ -451,7 +205,7 @@ static bool wants_key(const struct route_yaml *yaml)
 }
 
 static struct error open_collection(struct route_yaml *yaml, enum route_node_type type,
-                                    struct cursor at)
+                                    struct route_spot at)
 {
     if (wants_key(yaml)) {
         return refuse(yaml, at, "key-not-text", "a key must be text");
@@ -467,7 +221,7 @@ static struct error open_collection(struct route_yaml *yaml, enum route_node_typ
 
 static struct error read_key(struct route_yaml *yaml, const yaml_event_t *event)
 {
-    struct cursor at = place(yaml, event->start_mark);
+    struct route_spot at = place(yaml, event->start_mark);
     size_t size = event->data.scalar.length;
     const char *text = (const char *)event->data.scalar.value;
     if (size > ROUTE_KEY_BYTES_MAX) {
@@ -489,7 +243,7 @@ static struct error read_key(struct route_yaml *yaml, const yaml_event_t *event)
 
 static struct error read_scalar(struct route_yaml *yaml, const yaml_event_t *event)
 {
-    struct cursor at = place(yaml, event->start_mark);
+    struct route_spot at = place(yaml, event->start_mark);
     size_t size = event->data.scalar.length;
     if (memchr(event->data.scalar.value, 0, size) != NULL) {
         return refuse(yaml, at, "nul-byte", "a text holds a NUL byte (\"\\0\")");
@@ -555,7 +309,8 @@ static struct error check_decoration(struct route_yaml *yaml, const yaml_event_t
     return OK;
 }
 
-/* Is that line of the content indented by a tab? What libyaml says about that nobody would guess. */
+/* Is that line of the content indented by a tab? What libyaml says about that nobody would guess.
+ */
 static bool is_tab_indented(const struct route_yaml *yaml, uint32_t number)
 {
     struct bytes rest = yaml->content;
@@ -576,7 +331,7 @@ static struct error refuse_syntax(struct route_yaml *yaml)
     if (parser->error == YAML_MEMORY_ERROR) {
         return error_make(ERROR_NO_MEMORY, 0);
     }
-    struct cursor at = place(yaml, parser->problem_mark);
+    struct route_spot at = place(yaml, parser->problem_mark);
     struct route_position position = {yaml->file, at.line, at.column};
     const char *problem = parser->problem == NULL ? "cannot be read" : parser->problem;
     if (is_tab_indented(yaml, (uint32_t)parser->problem_mark.line + 1)) {
@@ -642,13 +397,23 @@ static struct error read_document(struct route_yaml *yaml, struct route_node *ho
     }
 }
 
+static struct error check_encoding(struct route_yaml *yaml, struct bytes content)
+{
+    struct route_encoding_fault fault;
+    if (route_encoding_is_sound(content, &fault)) {
+        return OK;
+    }
+    return refuse(yaml, fault.at, fault.code, fault.text);
+}
+
 /* Millions of nodes are refused before the first is made; a node takes at least a byte. */
 static struct error check_count(struct route_yaml *yaml, struct bytes content)
 {
     struct route_spot spot = {0};
     if (content.size > ROUTE_FILE_NODES_MAX &&
         route_census(content, ROUTE_FILE_NODES_MAX, &spot) > ROUTE_FILE_NODES_MAX) {
-        return refuse(yaml, (struct cursor){spot.line, spot.column}, "too-many-nodes", too_many);
+        return refuse(yaml, (struct route_spot){spot.line, spot.column}, "too-many-nodes",
+                      too_many);
     }
     return OK;
 }
@@ -657,14 +422,15 @@ static struct error check_count(struct route_yaml *yaml, struct bytes content)
 static struct error check_text(struct route_yaml *yaml, struct bytes *content)
 {
     if (content->size > ROUTE_FILE_BYTES_MAX) {
-        return refuse(yaml, (struct cursor){0, 0}, "too-large", "the file is larger than 8 MiB");
+        return refuse(yaml, (struct route_spot){0, 0}, "too-large",
+                      "the file is larger than 8 MiB");
     }
     if (bytes_starts_with(*content, BYTES("\xef\xbb\xbf"))) {
         *content = bytes_skip(*content, 3);
     }
     TRY(check_count(yaml, *content));
     TRY(check_encoding(yaml, *content));
-    return join_surrogates(yaml, content);
+    return route_joins_make(&yaml->joins, content);
 }
 
 /* Begin to read; the content is checked first. */
@@ -798,8 +564,7 @@ void route_yaml_destroy(struct route_yaml *yaml)
         return;
     }
     yaml_parser_delete(&yaml->parser);
-    free(yaml->rewritten);
-    free(yaml->joins);
+    route_joins_finish(&yaml->joins);
     free(yaml->selected);
     free(yaml);
 }
