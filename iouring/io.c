@@ -414,6 +414,11 @@ struct error io_socket_connect(struct io_socket *socket, struct io *io,
     return OK;
 }
 
+void io_want_tail(struct io_socket *socket)
+{
+    socket->is_tail_wanted = true;
+}
+
 void io_receive_grant(struct io_socket *socket, uint64_t bytes)
 {
     socket->credit_bytes = clock_add(socket->credit_bytes, bytes); /* saturates */

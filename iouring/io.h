@@ -243,6 +243,7 @@ struct io_socket {
     bool is_cancel_sent;     /* the driver's: one cancel for all ops of a closing socket */
     bool is_unread;          /* nothing was received for so long that an error is a failure */
     bool is_error_seen;      /* the connection is broken; a receive may still find bytes */
+    bool is_tail_wanted;     /* io_want_tail */
     uint16_t ops_in_kernel;
     struct io_op receive_op;
     struct io_op send_op;
@@ -285,10 +286,17 @@ FALLIBLE io_socket_connect(struct io_socket *socket, struct io *io, const struct
  * read was armed; keep at least one byte of credit where that matters. A reset, or any other error
  * of the connection, is seen behind the last byte while there is credit; when nothing was received
  * for IO_UNREAD_TICK_MS to twice that, for whatever reason, it is IO_EVENT_FAILED at once, and the
- * bytes before it are lost. A mere end (FIN) is none. May be overrun by what the kernel had on the
- * way (bounded by the pool).
+ * bytes before it are lost (but see io_want_tail). A mere end (FIN) is none. May be overrun by what
+ * the kernel had on the way (bounded by the pool).
  */
 void io_receive_grant(struct io_socket *socket, uint64_t bytes);
+
+/*
+ * Bytes that came before a reset are worth more than early news of it: while the kernel has any,
+ * the reset is seen behind the last one only, however long nobody receives. For peers whose bytes
+ * are complete in themselves, as an HTTP response is.
+ */
+void io_want_tail(struct io_socket *socket);
 
 /* Credit that is left. */
 static inline uint64_t io_receive_credit(const struct io_socket *socket)

@@ -79,6 +79,8 @@ struct io_driver {
     void (*error_watch)(struct io_socket *socket);
     /* The errno that the connection broke with, which nobody else will see then; 0 if none. */
     int (*take_error)(struct io_socket *socket);
+    /* Bytes have come that were not received. */
+    bool (*has_unread)(const struct io_socket *socket);
 
     void (*listener_arm)(
         struct io_listener *listener); /* -> io_note_accepted.., io_note_accept_stopped */

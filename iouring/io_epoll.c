@@ -656,6 +656,7 @@ const struct io_driver *io_epoll_driver(void)
         .socket_close = close_socket,
         .poll = poll_socket,
         .take_error = io_os_take_error,
+        .has_unread = io_os_has_unread,
         .listener_arm = arm_listener,
         .listener_disarm = disarm_listener,
         .listener_close = close_listener,

@@ -164,6 +164,7 @@ static const struct io_driver fake_driver = {
     .socket_close = fake_close_socket,
     .error_watch = fake_watch_for_error,
     .take_error = fake_take_error,
+    .has_unread = fake_has_unread,
     .listener_arm = fake_arm_listener,
     .listener_disarm = fake_disarm_listener,
     .listener_close = fake_close_listener,

@@ -277,6 +277,11 @@ int fake_take_error(struct io_socket *socket)
     return is_left ? ECONNRESET : 0;
 }
 
+bool fake_has_unread(const struct io_socket *socket)
+{
+    return peer_of(socket)->to_socket.size > 0;
+}
+
 /* ---- closing ---- */
 
 static void release_descriptor(struct io_fake_peer *peer)

@@ -267,6 +267,7 @@ void fake_arm_receive(struct io_socket *socket);
 void fake_disarm_receive(struct io_socket *socket);
 void fake_watch_for_error(struct io_socket *socket);
 int fake_take_error(struct io_socket *socket);
+bool fake_has_unread(const struct io_socket *socket);
 void fake_close_socket(struct io_socket *socket, bool is_reset);
 
 /* ---- io_fake_listener.c: the driver's calls for listeners ---- */

@@ -175,6 +175,12 @@ int io_os_take_error(struct io_socket *socket)
     return getsockopt(socket->fd, SOL_SOCKET, SO_ERROR, &number, &size) == 0 ? number : errno;
 }
 
+bool io_os_has_unread(const struct io_socket *socket)
+{
+    int bytes = 0;
+    return ioctl(socket->fd, SIOCINQ, &bytes) == 0 && bytes > 0;
+}
+
 uint64_t io_os_now(const struct io *io)
 {
     (void)io;

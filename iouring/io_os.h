@@ -51,5 +51,8 @@ bool io_os_is_end_a_reset(const struct io_socket *socket);
 /* The error of the connection, and none afterwards: 0. */
 int io_os_take_error(struct io_socket *socket);
 
+/* The kernel has bytes of the peer that were not received. */
+bool io_os_has_unread(const struct io_socket *socket);
+
 /* CLOCK_MONOTONIC. */
 uint64_t io_os_now(const struct io *io);

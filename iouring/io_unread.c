@@ -2,7 +2,8 @@
  * A connection that is received from shows a reset as the answer of the receive, behind the last
  * byte. One that is not is looked at here: when nothing was received from it for one to two ticks,
  * its driver is asked to tell of errors, and an error is then a failure at once, whatever bytes are
- * before it: their reader does not take them, and the other side waits to be told.
+ * before it: their reader does not take them, and the other side waits to be told. Unless the owner
+ * wants these bytes first.
  *
  * Not before, because a slow reader may still get all that came before the reset, and because a
  * bulk transfer is without credit many times a second: it never costs more here than two list
@@ -23,6 +24,9 @@ static bool is_received_from(const struct io_socket *socket)
 /* An error was seen, and nobody will receive it. */
 static void report(struct io_socket *socket)
 {
+    if (socket->is_tail_wanted && socket->io->driver->has_unread(socket)) {
+        return; /* the receive that takes the last of it tells */
+    }
     int number = socket->io->driver->take_error(socket);
     /* 0: a send that had gone in part took it. */
     io_note_failed(socket, number == 0 ? ECONNRESET : number);

@@ -1015,6 +1015,7 @@ const struct io_driver *io_uring_driver(void)
         .poll = poll_socket,
         .error_watch = watch_for_error,
         .take_error = io_os_take_error,
+        .has_unread = io_os_has_unread,
         .listener_arm = arm_listener,
         .listener_disarm = disarm_listener,
         .listener_close = close_listener,

@@ -1,10 +1,13 @@
 """Opaque TCP through --listen, for where there is no privilege: test_redirected.py says the same of redirected connections."""
 
 import contextlib
+import fcntl
 import os
 import random
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 
@@ -152,6 +155,11 @@ def seconds_to_reset(connection):
     return time.monotonic() - began
 
 
+def unacknowledged(connection):
+    """Bytes sent that the peer's kernel does not have yet."""
+    return struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]
+
+
 def pipes_of(running):
     directory = f"/proc/{running.process.pid}/fd"
     count = 0
@@ -184,6 +192,36 @@ def test_a_reset_passes_when_the_other_side_reads_nothing(run, serve, who, way):
         reset(sender)
         assert seconds_to_reset(reader) < DEADLINE / 10
     wait_until(lambda: running.metric("outrigger_connections_active", direction="outbound") == 0, "the pair is gone")
+
+
+def send_while_acknowledged(connection, piece=bytes(4096)):
+    """Send until the peer's kernel takes no more; how many bytes it has."""
+    sent = 0
+    while True:
+        connection.sendall(piece)
+        until = time.monotonic() + 0.3
+        while unacknowledged(connection) > 0:
+            if time.monotonic() > until:
+                return sent
+            time.sleep(0)
+        sent += len(piece)
+
+
+def test_a_slow_client_gets_what_came_of_a_response_before_its_reset(run, serve):
+    """What a direct connection would have had in the client's kernel is in the proxy's: early news of the reset is not worth it."""
+    backend = serve(Holder)
+    running = run(*database(["127.0.0.1"], backend.port, protocol="http"))
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
+    with running.dial(narrow=True) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: db\r\n\r\n")
+        wait_until(lambda: backend.connections, "the request arrives")
+        server = backend.connections[0]
+        server.sendall(head)
+        arrived = send_while_acknowledged(server)
+        reset(server)
+        time.sleep(0.6)  # long after the proxy looks for resets of connections that it does not receive from
+        client.settimeout(DEADLINE)
+        assert len(read_all(client)) >= len(head) + arrived
 
 
 def test_a_half_close_behind_bytes_that_nobody_reads_is_no_reset(run, serve):

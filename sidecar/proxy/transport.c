@@ -201,6 +201,14 @@ static void on_receive_ended(struct transport *transport)
     transport->events->on_end(transport, is_truncated ? CODEC_END_TRUNCATED : CODEC_END_CLEAN);
 }
 
+/* The peer broke the connection behind bytes that are not consumed and that the owner wants: for
+ * whoever reads them it is an end that is none. */
+static bool is_tail_held(const struct transport *transport)
+{
+    return transport->socket.is_tail_wanted && transport->is_open &&
+           !buffer_is_empty(&transport->socket.received);
+}
+
 static void on_sent(struct transport *transport)
 {
     if (transport->is_full &&
@@ -239,8 +247,14 @@ static void on_socket_event(struct io_socket *socket, uint32_t events)
     if ((events & IO_EVENT_SENT) != 0 && !transport->is_closing) {
         on_sent(transport);
     }
-    if ((events & IO_EVENT_FAILED) != 0) {
+    if ((events & IO_EVENT_FAILED) == 0 || transport->is_closing) {
+        return;
+    }
+    if (!is_tail_held(transport)) {
         fail(transport, socket->error);
+    } else if (!transport->is_end_delivered) {
+        transport->is_end_delivered = true;
+        transport->events->on_end(transport, CODEC_END_TRUNCATED);
     }
 }
 
@@ -264,6 +278,9 @@ FALLIBLE transport_connect(struct transport *transport, struct io *io, const str
 {
     init(transport, options, events);
     TRY(io_socket_connect(&transport->socket, io, remote, local, on_socket_event));
+    if (options->is_tail_wanted) {
+        io_want_tail(&transport->socket);
+    }
     io_receive_grant(&transport->socket, options->receive_window_bytes);
     return OK;
 }

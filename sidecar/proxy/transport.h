@@ -78,6 +78,7 @@ struct transport {
 struct transport_options {
     uint32_t receive_window_bytes; /* 64 KiB */
     uint32_t send_high_bytes;      /* 64 KiB; room is given again below half of it */
+    bool is_tail_wanted; /* io_want_tail; a reset behind bytes not consumed is a truncated end */
 };
 
 /* Take an accepted descriptor over; it is open at once, without on_open. Errors: as

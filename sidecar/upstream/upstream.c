@@ -6,8 +6,16 @@
 #include "proxy/stream.h"
 #include "proxy/worker_state.h"
 
-static const struct transport_options transport_defaults = {
-    .receive_window_bytes = RECEIVE_WINDOW_BYTES, .send_high_bytes = SEND_HIGH_BYTES};
+static struct transport_options transport_options_of(enum codec_protocol protocol)
+{
+    return (struct transport_options){
+        .receive_window_bytes = RECEIVE_WINDOW_BYTES,
+        .send_high_bytes = SEND_HIGH_BYTES,
+        /* A server that answers and resets, because it did not read all of the request, has
+         * answered: a slow client gets the whole response (RFC 9112 9.6). */
+        .is_tail_wanted = protocol != CODEC_OPAQUE,
+    };
+}
 
 static struct upstream *upstream_of(struct transport *transport)
 {
@@ -195,9 +203,10 @@ FALLIBLE upstream_connect(const struct upstream_options *options, struct upstrea
                                   .opened_ns = io_now(worker->io),
                                   .state = UPSTREAM_STATE_CONNECTING,
                                   .protocol = (uint8_t)options->protocol};
+    struct transport_options transport_options = transport_options_of(options->protocol);
     struct error error =
         transport_connect(&upstream->connection.transport, worker->io, options->address, NULL,
-                          &transport_defaults, &transport_events);
+                          &transport_options, &transport_events);
     if (error_is(error)) {
         slab_put(&worker->upstream_slab, upstream);
         return error;
