@@ -163,6 +163,9 @@ class Copy:
 
 def main():
     names = [word for word in sys.argv[1:] if not word.startswith("-")]
+    if any(word.startswith("-") and word != "--list" for word in sys.argv[1:]):
+        print(__doc__.strip())
+        return 0 if "--help" in sys.argv or "-h" in sys.argv else 2
     if not names:
         names = sorted(name[: -len(".mutant")] for name in os.listdir(HERE) if name.endswith(".mutant"))
     mutants = [Mutant(name) for name in names]
