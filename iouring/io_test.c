@@ -630,6 +630,35 @@ Test(io, receives_what_came_before_a_reset_when_it_is_only_slow)
     on_each(reset_under_a_slow_reader, io_options_default());
 }
 
+/* Whoever wants the tail gets it, however late; where there is none the news comes at once. */
+static void reset_behind_a_wanted_tail(struct world *world)
+{
+    static const struct unread_row with_tail = {.what = "a tail", .credit = 10, .bytes = 5000};
+    static const struct unread_row without = {.what = "no tail"};
+    world->manner = MANNER_KEEP;
+    for (int is_late = 0; is_late < 2; is_late++) {
+        struct end *end = make_unread(world, &with_tail);
+        io_want_tail(&end->socket);
+        pass_time(world, is_late ? TICKS_MS : 0);
+        io_abort(&(end - 1)->socket);
+        pass_time(world, 2 * (uint64_t)TICKS_MS);
+        cr_assert_eq(end->seen & IO_EVENT_FAILED, 0, "its bytes were not received yet");
+        io_receive_grant(&end->socket, CREDIT);
+        await_reset(world, end, with_tail.what);
+        cr_assert_eq(end->socket.received_bytes, 5000);
+
+        end = make_unread(world, &without);
+        io_want_tail(&end->socket);
+        io_abort(&(end - 1)->socket);
+        await_reset(world, end, without.what);
+    }
+}
+
+Test(io, receives_a_wanted_tail_before_a_reset_however_late)
+{
+    on_each(reset_behind_a_wanted_tail, io_options_default());
+}
+
 static void talk(struct world *world)
 {
     /* As a proxy does all day: no op but those for the bytes. */
