@@ -260,6 +260,14 @@ static void on_socket_event(struct io_socket *socket, uint32_t events)
 
 /* ---- the owner's calls ---- */
 
+static void begin_receiving(struct transport *transport, const struct transport_options *options)
+{
+    if (options->is_tail_wanted) {
+        io_want_tail(&transport->socket);
+    }
+    io_receive_grant(&transport->socket, options->receive_window_bytes);
+}
+
 FALLIBLE transport_adopt(struct transport *transport, struct io *io, int fd,
                          const struct transport_options *options,
                          const struct transport_events *events)
@@ -268,7 +276,7 @@ FALLIBLE transport_adopt(struct transport *transport, struct io *io, int fd,
     TRY(io_socket_adopt(&transport->socket, io, fd, on_socket_event));
     transport->is_connected = true;
     transport->is_open = true;
-    io_receive_grant(&transport->socket, options->receive_window_bytes);
+    begin_receiving(transport, options);
     return OK;
 }
 
@@ -278,10 +286,7 @@ FALLIBLE transport_connect(struct transport *transport, struct io *io, const str
 {
     init(transport, options, events);
     TRY(io_socket_connect(&transport->socket, io, remote, local, on_socket_event));
-    if (options->is_tail_wanted) {
-        io_want_tail(&transport->socket);
-    }
-    io_receive_grant(&transport->socket, options->receive_window_bytes);
+    begin_receiving(transport, options);
     return OK;
 }
 
